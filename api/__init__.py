@@ -1,0 +1,1 @@
+"""HTTP: the node's and the coordinator's FastAPI applications."""

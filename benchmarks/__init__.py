@@ -1,0 +1,1 @@
+"""python -m benchmarks NAME: each measures us beside a peer in one run."""

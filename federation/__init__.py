@@ -1,0 +1,1 @@
+"""Plans, rounds, secure aggregation, participants, shared adapters."""

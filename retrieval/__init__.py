@@ -1,0 +1,1 @@
+"""Documents to chunks to vectors to a private index to ranked passages."""

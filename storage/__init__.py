@@ -1,0 +1,1 @@
+"""Settings, the node's private folder, database sessions and tables."""
