@@ -1,0 +1,70 @@
+"""The documents of an assistant, as its owner sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ScalarSelect, Select, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from retrieval import filters
+from retrieval.filters import Filter
+from storage.node_tables import Chunk, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Documents, newest first, and where the next page starts (None: this is the last)."""
+
+    documents: list[tuple[Document, int]]
+    next_after: str | None
+
+
+def list_page(
+    session: Session, assistant_id: int, *, limit: int, after: str | None, where: Filter | None
+) -> Page:
+    """A page of documents with their numbers of passages; `after` is the last id of the one before.
+
+    Raises:
+        FilterError: `where` is malformed.
+        KeyError: `after` is not a document of this assistant.
+    """
+    query = _with_counts().where(Document.assistant_id == assistant_id)
+    if where:
+        query = query.where(filters.condition(where))
+    if after is not None:
+        start = get(session, assistant_id, after)
+        if start is None:
+            raise KeyError(after)
+        place = tuple_(Document.created_at, Document.id)
+        query = query.where(place < tuple_(start[0].created_at, start[0].id))
+    query = query.order_by(Document.created_at.desc(), Document.id.desc()).limit(limit + 1)
+    rows = [(row[0], row[1]) for row in session.execute(query)]
+    more = len(rows) > limit
+    return Page(rows[:limit], rows[limit - 1][0].id if more else None)
+
+
+def get(session: Session, assistant_id: int, document_id: str) -> tuple[Document, int] | None:
+    """A document and its number of passages."""
+    query = _with_counts().where(Document.assistant_id == assistant_id, Document.id == document_id)
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def passages(session: Session, assistant_id: int, document_id: str) -> Sequence[Chunk]:
+    """A document's passages in order."""
+    query = select(Chunk).where(
+        Chunk.assistant_id == assistant_id, Chunk.document_id == document_id
+    )
+    return session.scalars(query.order_by(Chunk.position)).all()
+
+
+def _with_counts() -> Select[Document, int]:
+    count: ScalarSelect[int] = (
+        select(func.count())
+        .where(Chunk.document_id == Document.id)
+        .correlate(Document)
+        .scalar_subquery()
+    )
+    return select(Document, count)

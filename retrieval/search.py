@@ -1,0 +1,257 @@
+"""A question to ranked passages: dense and lexical candidates, fused, optionally reranked."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import faiss
+import numpy as np
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from retrieval import filters, fusion, lexical
+from retrieval.embedding import Embedder, Vectors
+from retrieval.filters import Filter
+from retrieval.index import Ids, VectorIndex
+from retrieval.store import AssistantStore
+from storage.database import Database
+from storage.node_tables import Assistant, Chunk, Document
+
+Mode = Literal["dense", "lexical", "hybrid"]
+
+CANDIDATES = 100
+MAX_RESULTS = 100
+LARGEST_BATCH = 64
+RERANKED = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found. `dense` is its cosine with the question, `lexical` its BM25 (0: no word in
+    common), `score` what it is ranked by; `page` counts from 1, `position` in the document from 0.
+    """
+
+    chunk_id: str
+    document_id: str
+    external_id: str | None
+    name: str
+    title: str
+    heading: str
+    page: int | None
+    position: int
+    text: str
+    score: float
+    dense: float
+    lexical: float
+
+
+class Reranker(Protocol):
+    """Scores passages against a question, higher is better."""
+
+    def __call__(self, question: str, passages: Sequence[str]) -> Sequence[float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    question: str
+    index: VectorIndex
+    allowed: Ids | None
+    result: Future[tuple[Vectors, list[tuple[int, float]]]]
+
+
+class DenseSearcher:
+    """One thread that embeds and searches what has come in together, in batches."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="dense-search", daemon=True)
+        self._thread.start()
+
+    def search(
+        self, question: str, index: VectorIndex, allowed: Ids | None
+    ) -> Future[tuple[Vectors, list[tuple[int, float]]]]:
+        """The question's unit vector, shape (dimension,), and its best (id, cosine)."""
+        result: Future[tuple[Vectors, list[tuple[int, float]]]] = Future()
+        self._waiting.put(_Task(question, index, allowed, result))
+        return result
+
+    def close(self) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        # FAISS opens a team of threads for each calling thread; this one batches instead.
+        faiss.omp_set_num_threads(1)
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
+            while len(batch) < LARGEST_BATCH and not self._waiting.empty():
+                task = self._waiting.get()
+                if task is None:
+                    self._waiting.put(None)
+                    break
+                batch.append(task)
+            try:
+                self._answer(batch)
+            except Exception as error:
+                for task in batch:
+                    if not task.result.done():
+                        task.result.set_exception(error)
+
+    def _answer(self, batch: list[_Task]) -> None:
+        vectors = self._embedder.questions([task.question for task in batch])
+        together: dict[int, list[int]] = {}
+        for place, task in enumerate(batch):
+            # A filter belongs to one question, so only unfiltered ones share a search.
+            key = id(task.index) if task.allowed is None else -1 - place
+            together.setdefault(key, []).append(place)
+        for places in together.values():
+            task = batch[places[0]]
+            found = task.index.search(vectors[places], CANDIDATES, task.allowed)
+            for place, hits in zip(places, found, strict=True):
+                batch[place].result.set_result((vectors[place], hits))
+
+
+class Searcher:
+    """Searches the assistants of a node. Safe in any thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        stores: Mapping[int, AssistantStore],
+        embedder: Embedder,
+        reranker: Reranker | None = None,
+    ) -> None:
+        self._database = database
+        self._stores = stores
+        self._dense = DenseSearcher(embedder)
+        self._rerank = reranker
+
+    def search(
+        self,
+        assistant_id: int,
+        question: str,
+        *,
+        k: int,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+    ) -> list[Hit]:
+        """The `k` best passages of one assistant among the documents that `where` allows.
+
+        Raises:
+            FilterError: `where` is malformed.
+            KeyError: there is no such assistant.
+        """
+        with self._database.read() as session:
+            rows, candidates = self._candidates(session, assistant_id, question, where)
+            weight = session.get_one(Assistant, assistant_id).lexical_weight
+        if mode == "dense":
+            scores = candidates.dense
+        elif mode == "lexical":
+            scores = np.where(candidates.lexical > 0, candidates.lexical, -np.inf)
+        else:
+            scores = fusion.mix(candidates, fusion.DEFAULT_WEIGHT if weight is None else weight)
+        order = fusion.order(candidates, scores)
+        hits = [
+            _hit(rows[place], float(scores[place]), candidates, int(place))
+            for place in order[: max(k, RERANKED)]
+            if scores[place] > -np.inf
+        ]
+        if self._rerank is not None and mode == "hybrid" and hits:
+            hits = _reranked(question, hits[:RERANKED], self._rerank)
+        return hits[:k]
+
+    def candidates(
+        self, assistant_id: int, question: str, *, text_only: bool = False
+    ) -> fusion.Candidates:
+        """What a search would choose from; `text_only` keeps headings out of the lexical match."""
+        with self._database.read() as session:
+            return self._candidates(session, assistant_id, question, None, text_only)[1]
+
+    def _candidates(
+        self,
+        session: Session,
+        assistant_id: int,
+        question: str,
+        where: Filter | None,
+        text_only: bool = False,
+    ) -> tuple[list[Any], fusion.Candidates]:
+        documents = filters.condition(where) if where else None
+        allowed = _allowed_ids(session, assistant_id, documents)
+        pending = self._dense.search(question, self._stores[assistant_id].index, allowed)
+        words = _lexical_scores(session, assistant_id, question, documents, text_only)
+        vector, nearest = pending.result()
+        rows = _rows(session, assistant_id, {i for i, _ in nearest} | set(words))
+        stored = np.array([np.frombuffer(row.vector, "<f4") for row in rows], np.float32)
+        return rows, fusion.Candidates(
+            ids=np.array([row.id for row in rows], np.int64),
+            documents=np.array([row.document_id for row in rows], np.str_),
+            dense=(stored.reshape(len(rows), len(vector)) @ vector).astype(np.float64),
+            lexical=np.array([words.get(row.id, 0.0) for row in rows], np.float64),
+        )
+
+    def close(self) -> None:
+        self._dense.close()
+
+
+def _allowed_ids(
+    session: Session, assistant_id: int, documents: ColumnElement[bool] | None
+) -> Ids | None:
+    if documents is None:
+        return None
+    own = select(Chunk.id).join(Document).where(Chunk.assistant_id == assistant_id, documents)
+    return np.array(session.scalars(own).all(), np.int64)
+
+
+def _lexical_scores(
+    session: Session,
+    assistant_id: int,
+    question: str,
+    documents: ColumnElement[bool] | None,
+    text_only: bool,
+) -> dict[int, float]:
+    match = lexical.expression(question, text_only=text_only)
+    if match is None:
+        return {}
+    ranking = lexical.ranking(assistant_id, match)
+    if documents is not None:
+        ranking = ranking.join(Document).where(documents)
+    return {row[0]: row[1] for row in session.execute(ranking.limit(CANDIDATES))}
+
+
+def _rows(session: Session, assistant_id: int, ids: set[int]) -> list[Any]:
+    columns = (
+        Chunk.id, Chunk.public_id, Chunk.position, Chunk.heading, Chunk.page, Chunk.text,
+        Chunk.vector, Document.id.label("document_id"), Document.external_id, Document.name,
+        Document.title,
+    )  # fmt: skip
+    own = select(*columns).join(Document).where(Chunk.assistant_id == assistant_id)
+    return list(session.execute(own.where(Chunk.id.in_(ids))))
+
+
+def _hit(row: Any, score: float, candidates: fusion.Candidates, place: int) -> Hit:
+    return Hit(
+        chunk_id=row.public_id,
+        document_id=row.document_id,
+        external_id=row.external_id,
+        name=row.name,
+        title=row.title,
+        heading=row.heading,
+        page=row.page,
+        position=row.position,
+        text=row.text,
+        score=score,
+        dense=float(candidates.dense[place]),
+        lexical=float(candidates.lexical[place]),
+    )
+
+
+def _reranked(question: str, hits: list[Hit], rerank: Reranker) -> list[Hit]:
+    scores = rerank(question, [hit.text for hit in hits])
+    better = [replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
+    return sorted(better, key=lambda hit: -hit.score)

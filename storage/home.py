@@ -1,0 +1,116 @@
+"""The node's private folder: its layout, its permissions and the lock of its one process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class HomeError(Exception):
+    """The folder cannot be used; the message says why and what to do."""
+
+
+class HomeBusyError(HomeError):
+    """Another process of this node holds the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHome:
+    """Paths inside the node's folder. Everything that a node keeps lies below `root`."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "node.db"
+
+    @property
+    def indexes(self) -> Path:
+        return self.root / "indexes"
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.toml"
+
+    @property
+    def address(self) -> Path:
+        """Where the running server is and the key that the command line may use meanwhile."""
+        return self.root / "server.json"
+
+    def exists(self) -> bool:
+        return self.database.exists()
+
+    def create(self) -> None:
+        """Make the folder, mode 0700.
+
+        Raises:
+            HomeError: there is something else at its place, or others can read it.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise HomeError(f"{self.root} is not a folder")
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.exists() and any(self.root.iterdir()) and not self.settings.exists():
+            raise HomeError(f"{self.root} is not empty and is not a node's folder")
+        self.root.chmod(0o700)
+        for folder in (self.indexes, self.uploads):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(self.root)
+
+    def require(self) -> None:
+        """Raise HomeError unless a node was made here."""
+        if not self.exists():
+            raise HomeError(f"there is no node in {self.root}: run `alcove node init` first")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process.
+
+        Raises:
+            HomeBusyError: another process holds it.
+        """
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HomeBusyError(f"another process is using {self.root}") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def announce(self, url: str, key: str) -> None:
+        """Write where the server listens, readable by the owner of the folder only."""
+        write_private(self.address, json.dumps({"url": url, "key": key}).encode())
+
+    def withdraw(self) -> None:
+        self.address.unlink(missing_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file atomically and durably, mode 0600."""
+    partial = path.with_name(path.name + ".tmp")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

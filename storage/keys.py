@@ -1,0 +1,92 @@
+"""API keys: shown once, stored as a hash, compared in constant time, bound to assistants."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from storage.node_tables import Assistant, Key, Scope, now
+
+PREFIX = "alcove"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a key's scope and its assistants (None: every one, also future ones)."""
+
+    key_id: str
+    scope: Scope
+    assistant_ids: frozenset[int] | None
+
+    def may_see(self, assistant_id: int) -> bool:
+        return self.assistant_ids is None or assistant_id in self.assistant_ids
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A fresh key; `token` is what the client sends and is not kept anywhere."""
+
+    key: Key
+    token: str
+
+    def __repr__(self) -> str:
+        return f"NewKey(key={self.key.id})"
+
+
+def create(
+    session: Session, label: str, scope: Scope, assistants: Sequence[Assistant] | None
+) -> NewKey:
+    """Make a key for these assistants (None: every one)."""
+    secret = secrets.token_urlsafe(32)
+    key = Key(
+        id=secrets.token_hex(6),
+        secret_hash=_hash(secret),
+        label=label,
+        scope=scope,
+        every_assistant=assistants is None,
+        assistants=list(assistants or ()),
+    )
+    session.add(key)
+    session.flush()
+    return NewKey(key, f"{PREFIX}_{key.id}_{secret}")
+
+
+def verify(session: Session, token: str) -> Principal | None:
+    """Whose token this is; None if it is no token, unknown or revoked."""
+    prefix, _, rest = token.partition("_")
+    key_id, _, secret = rest.partition("_")
+    key = None
+    if prefix == PREFIX:
+        key = session.get(Key, key_id, options=[selectinload(Key.assistants)])
+    # The comparison is made for unknown keys too, so that time tells nothing about ids.
+    expected = key.secret_hash if key is not None else bytes(32)
+    matches = hmac.compare_digest(expected, _hash(secret))
+    if key is None or not matches or key.revoked_at is not None:
+        return None
+    own = None if key.every_assistant else frozenset(a.id for a in key.assistants)
+    return Principal(key.id, key.scope, own)
+
+
+def revoke(session: Session, key_id: str) -> bool:
+    """End a key at once; False if there is none or it was revoked before."""
+    key = session.get(Key, key_id)
+    if key is None or key.revoked_at is not None:
+        return False
+    key.revoked_at = now()
+    return True
+
+
+def list_all(session: Session) -> Sequence[Key]:
+    """Every key, oldest first, revoked ones too."""
+    query = select(Key).options(selectinload(Key.assistants)).order_by(Key.created_at, Key.id)
+    return session.scalars(query).all()
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,88 @@
+"""Settings of a node: defaults, then `settings.toml` in its folder, then ALCOVE_* variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MEBIBYTE = 1 << 20
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class NodeSettings(BaseSettings):
+    """What an owner may choose. Sizes are bytes, times are seconds, lengths are tokens."""
+
+    model_config = SettingsConfigDict(env_prefix="ALCOVE_", extra="forbid", frozen=True)
+
+    home: Path
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    allow_plain_http: bool = False
+
+    embedder: str = "packaged"
+    reranker: str | None = None
+    index: Literal["flat", "fp16"] = "flat"
+    snapshot_every: int = Field(default=2_000, ge=1)
+    snapshot_seconds: float = Field(default=60.0, gt=0)
+
+    generator: str = "packaged"
+    upstream_url: str | None = None
+    upstream_key: SecretStr | None = None
+    allow_remote_generator: bool = False
+    answer_tokens: int = Field(default=160, ge=1)
+    max_rows: int = Field(default=4, ge=1)
+    queue_size: int = Field(default=16, ge=0)
+    passages: int = Field(default=5, ge=1, le=50)
+
+    max_file_bytes: int = Field(default=100 * MEBIBYTE, ge=1)
+    max_expanded_bytes: int = Field(default=400 * MEBIBYTE, ge=1)
+    max_pages: int = Field(default=5_000, ge=1)
+    parse_memory_bytes: int = Field(default=2_048 * MEBIBYTE, ge=256 * MEBIBYTE)
+    parse_seconds: float = Field(default=300.0, gt=0)
+    max_files_per_upload: int = Field(default=200, ge=1)
+    max_pending_bytes: int = Field(default=4_096 * MEBIBYTE, ge=1)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are set together or not at all")
+        if self.host not in LOOPBACK and self.tls_key is None and not self.allow_plain_http:
+            raise ValueError(
+                f"host {self.host} can be reached by others: set tls_certificate and tls_key, or "
+                "allow_plain_http = true where a proxy in front of the node speaks HTTPS"
+            )
+        if self.generator == "upstream" and not self.upstream_url:
+            raise ValueError('generator = "upstream" needs upstream_url')
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        home = init_settings().get("home") or env_settings().get("home")
+        if home is not None:
+            file = Path(home).expanduser() / "settings.toml"
+            sources += (TomlConfigSettingsSource(settings_cls, toml_file=file),)
+        return sources
