@@ -1,0 +1,108 @@
+"""Labelled questions and their corpus as JSON lines, plain or gzipped.
+
+A corpus line is `{"id", "text", "title", "client"}`, a question is `{"id", "text", "client",
+"gold_ids", "split"}`; further fields are ignored.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EVERYONE = "all"
+
+
+class DataError(ValueError):
+    """A file is not of the layout described above; the message names the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A line of the corpus."""
+
+    id: str
+    text: str
+    title: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A line of the questions."""
+
+    id: str
+    text: str
+    client: str
+    gold_ids: frozenset[str]
+    split: str
+
+
+def limit(corpus: Sequence[Passage], most: int) -> list[Passage]:
+    """At most `most` passages of each client, chosen by hash, so that a subset stays the same."""
+    by_client: dict[str, list[Passage]] = defaultdict(list)
+    for passage in corpus:
+        by_client[passage.client].append(passage)
+    return [
+        passage
+        for own in by_client.values()
+        for passage in sorted(own, key=lambda p: hashlib.sha256(p.id.encode()).digest())[:most]
+    ]
+
+
+def read_corpus(path: Path) -> list[Passage]:
+    """Raises DataError or OSError."""
+    return [
+        Passage(
+            id=_text(row, "id", path, line),
+            text=_text(row, "text", path, line),
+            title=str(row.get("title") or ""),
+            client=str(row.get("client") or EVERYONE),
+        )
+        for line, row in _lines(path)
+    ]
+
+
+def read_queries(path: Path) -> list[Query]:
+    """Raises DataError or OSError."""
+    queries = []
+    for line, row in _lines(path):
+        gold = row.get("gold_ids")
+        if not isinstance(gold, list) or not all(isinstance(item, str) for item in gold):
+            raise DataError(f"{path}, line {line}: gold_ids is a list of passage ids")
+        queries.append(
+            Query(
+                id=_text(row, "id", path, line),
+                text=_text(row, "text", path, line),
+                client=str(row.get("client") or EVERYONE),
+                gold_ids=frozenset(gold),
+                split=str(row.get("split") or "test"),
+            )
+        )
+    return queries
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
+    with opened as stream:
+        try:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise DataError(f"{path}, line {number}: not a JSON object")
+                    yield number, row
+        except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}: not JSON lines: {error}") from error
+
+
+def _text(row: dict[str, Any], name: str, path: Path, line: int) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{path}, line {line}: {name} is missing or not a text")
+    return value
