@@ -1,0 +1,190 @@
+"""Documents to chunks that fit the embedder, so that it cuts nothing off in silence."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+from tokenizers import Tokenizer
+
+from retrieval.parsing.records import ParsedDocument, Section
+
+_FEWEST_TOKENS = 32
+_CHARACTERS_PER_TOKEN = 16  # four times the usual; a long run without blanks is one unknown token
+_DELIMITER_ROW = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document.
+
+    `position` counts from 0 within the document. `heading` is the title and the headings above
+    the passage ("Fees > Dental"), shortened where they are long, or "". `page` counts from 1.
+    `start` and `end` are offsets into the document's text; `text` is what stands there, below the
+    table's header where a table had to be cut. `tokens` counts `embedded_text` with the
+    embedder's special tokens.
+    """
+
+    position: int
+    text: str
+    heading: str
+    page: int | None
+    start: int
+    end: int
+    tokens: int
+
+    @property
+    def embedded_text(self) -> str:
+        """What is embedded and indexed: the passage below its headings."""
+        return _below(self.heading, self.text)
+
+
+class Chunker:
+    """Cuts documents by the tokens of one embedder.
+
+    `tokenizer_file` is a Hugging Face `tokenizer.json`; `max_tokens` is the embedder's limit,
+    special tokens included. The same document always gives the same chunks.
+    """
+
+    def __init__(self, tokenizer_file: Path, max_tokens: int) -> None:
+        if max_tokens < _FEWEST_TOKENS:
+            raise ValueError(f"max_tokens must be at least {_FEWEST_TOKENS}, not {max_tokens}")
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        # The file of a sentence embedder may cut and pad; both would make every count wrong.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._max_tokens = max_tokens
+        self._splitter = lru_cache(maxsize=256)(self._make_splitter)
+        # A passage is counted where it is fitted and again where it becomes a chunk.
+        self._count = lru_cache(maxsize=8)(self._tokens_in)
+
+    def chunk(self, document: ParsedDocument) -> tuple[Chunk, ...]:
+        """All the text of `document`, in order, in chunks of at most `max_tokens` tokens each."""
+        chunks: list[Chunk] = []
+        for section in document.sections:
+            heading = self._heading(document.title, section.path)
+            for start, end, header in self._spans(document, section, heading):
+                text = _below(header, document.text[start:end])
+                tokens = self._count(_below(heading, text))
+                page = document.page_of(start)
+                chunks.append(Chunk(len(chunks), text, heading, page, start, end, tokens))
+        return tuple(chunks)
+
+    def _tokens_in(self, text: str) -> int:
+        """How many tokens the embedder sees in `text`, special tokens included."""
+        return len(self._tokenizer.encode(text).ids)
+
+    def _heading(self, title: str | None, path: tuple[str, ...]) -> str:
+        """Title and headings, outermost first, within a quarter of the limit."""
+        parts = [title, *path] if title and title not in path else list(path)
+        most = self._max_tokens // 4
+        while len(parts) > 1 and not self._fits(" > ".join(parts), most):
+            del parts[0]
+        heading = " > ".join(parts)
+        if self._fits(heading, most):
+            return heading
+        start, end = next(self._pieces(heading, "", most, markdown=False))
+        return heading[start:end]
+
+    def _spans(
+        self, document: ParsedDocument, section: Section, heading: str
+    ) -> Iterator[tuple[int, int, str]]:
+        """(start, end, header to repeat or "") of each chunk of a section."""
+        start, end = _trimmed(document.text, section.start, section.end)
+        if self._fits(_below(heading, document.text[start:end]), self._max_tokens):
+            yield start, end, ""
+            return
+        for block in _blocks(document.text, start, end) if document.markdown else [(start, end, 0)]:
+            yield from self._block_spans(document, heading, *block)
+
+    def _block_spans(
+        self, document: ParsedDocument, heading: str, start: int, end: int, rows: int
+    ) -> Iterator[tuple[int, int, str]]:
+        text = document.text
+        header = text[start:rows].rstrip() if rows else ""
+        if header and self._fits(header, self._max_tokens // 2) and text[rows:end].strip():
+            pieces = self._pieces(
+                text[rows:end], _below(heading, header), self._max_tokens, markdown=False
+            )
+            for i, (piece_start, piece_end) in enumerate(pieces):
+                if i == 0:
+                    yield start, rows + piece_end, ""
+                else:
+                    yield rows + piece_start, rows + piece_end, header
+            return
+        markdown = document.markdown and not rows
+        for piece in self._pieces(text[start:end], heading, self._max_tokens, markdown=markdown):
+            yield start + piece[0], start + piece[1], ""
+
+    def _pieces(
+        self, text: str, prefix: str, most: int, *, markdown: bool
+    ) -> Iterator[tuple[int, int]]:
+        """Spans of `text` that fit into `most` tokens together with `prefix`."""
+        room = most - self._count(prefix)
+        splitter = self._splitter(max(1, room), markdown)
+        for start, piece in splitter.chunk_indices(text):
+            for piece_start, piece_end in self._halved(piece, prefix, most):
+                yield start + piece_start, start + piece_end
+
+    def _halved(self, text: str, prefix: str, most: int) -> Iterator[tuple[int, int]]:
+        """The whole, or where counts do not add up or blanks are missing, halves that fit."""
+        if self._fits(_below(prefix, text), most) or len(text) == 1:
+            yield 0, len(text)
+            return
+        middle = text.rfind(" ", len(text) // 4, len(text) // 2) + 1 or len(text) // 2
+        for offset, half in ((0, text[:middle]), (middle, text[middle:])):
+            for start, end in self._halved(half, prefix, most):
+                start, end = _trimmed(half, start, end)  # noqa: PLW2901
+                if start < end:
+                    yield offset + start, offset + end
+
+    def _fits(self, text: str, most: int) -> bool:
+        return len(text) <= _CHARACTERS_PER_TOKEN * most and self._count(text) <= most
+
+    def _make_splitter(self, room: int, markdown: bool) -> MarkdownSplitter | TextSplitter:
+        # The splitter counts without special tokens; `room` has them taken off already.
+        kind = MarkdownSplitter if markdown else TextSplitter
+        return kind.from_huggingface_tokenizer(self._tokenizer, room)
+
+
+def _below(above: str, text: str) -> str:
+    return f"{above}\n{text}" if above else text
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    body = text[start:end]
+    return start + len(body) - len(body.lstrip()), end - len(body) + len(body.rstrip())
+
+
+def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Tables and what is between them: (start, end, where a table's rows begin or 0)."""
+    lines: list[tuple[int, str]] = []
+    at = start
+    for line in text[start:end].split("\n"):
+        lines.append((at, line))
+        at += len(line) + 1
+    block = start
+    i = 0
+    while i + 1 < len(lines):
+        if (
+            "|" in lines[i][1]
+            and "|" in lines[i + 1][1]
+            and _DELIMITER_ROW.fullmatch(lines[i + 1][1])
+        ):
+            table = lines[i][0]
+            if text[block:table].strip():
+                yield *_trimmed(text, block, table), 0
+            rows = i = i + 2
+            while i < len(lines) and lines[i][1].strip():
+                i += 1
+            block = lines[i][0] if i < len(lines) else end
+            yield (
+                *_trimmed(text, table, block),
+                min(lines[rows][0], block) if rows < len(lines) else block,
+            )
+        else:
+            i += 1
+    if text[block:end].strip():
+        yield *_trimmed(text, block, end), 0

@@ -1,0 +1,113 @@
+"""PDF by pypdfium2: text in reading order, page starts, and sections from the outline."""
+
+import re
+from itertools import islice
+from pathlib import Path
+
+import pypdfium2  # type: ignore[import-untyped]
+
+from retrieval.parsing.records import ParsedDocument, ParseError, ParseLimits, too_much_text
+from retrieval.parsing.sections import Heading, sections_below
+from retrieval.parsing.text import clean
+
+PDF = "application/pdf"
+_PASSWORD, _SECURITY = 4, 5  # FPDF_ERR_* of pdfium's fpdfview.h
+_MOST_BOOKMARKS = 10_000
+_SHORTEST_FULL_LINE = 45
+_HYPHENATED = re.compile("(?<=\\w)[\x02\ufffe](?:\r?\n)?")
+_BULLET = re.compile(r"[•◦‣▪·*–-]\s|\(?[0-9a-zA-Z]{1,3}[.)]\s")
+
+
+def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
+    """Read the text layer of a PDF; nothing in it is run, rendered or fetched."""
+    try:
+        pdf = pypdfium2.PdfDocument(path)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code in (_PASSWORD, _SECURITY):
+            raise ParseError(
+                "encrypted", "The PDF is protected by a password: save a copy without one."
+            ) from error
+        raise ParseError("broken", "The PDF is damaged or incomplete.") from error
+    with pdf:
+        if len(pdf) > limits.pages:
+            raise ParseError(
+                "too_many_pages",
+                f"The PDF has {len(pdf):,} pages; at most {limits.pages:,} are accepted.",
+            )
+        text, page_starts = _read_pages(pdf, limits)
+        title = clean(pdf.get_metadata_value("Title")).strip()
+        headings = _outline(pdf, text, page_starts)
+    return ParsedDocument(
+        media_type=PDF,
+        title=title if title.lower() not in ("", "untitled", "(unspecified)") else None,
+        text=text,
+        sections=sections_below(headings, text),
+        page_starts=page_starts,
+        markdown=False,
+    )
+
+
+def _read_pages(pdf: pypdfium2.PdfDocument, limits: ParseLimits) -> tuple[str, tuple[int, ...]]:
+    parts: list[str] = []
+    starts: list[int] = []
+    length = 0
+    for number in range(len(pdf)):
+        try:
+            page = pdf[number]
+            textpage = page.get_textpage()
+        except pypdfium2.PdfiumError as error:
+            raise ParseError("broken", f"Page {number + 1} of the PDF is damaged.") from error
+        raw = textpage.get_text_range(errors="replace")
+        textpage.close()
+        page.close()
+        page_text = _reflow(clean(_HYPHENATED.sub("", raw)))
+        if parts and page_text:
+            # A sentence may run on over the page.
+            ends = parts[-1].endswith((".", "!", "?", ":")) or not page_text[0].islower()
+            parts.append("\n" if ends else " ")
+            length += 1
+        starts.append(length)
+        if page_text:
+            parts.append(page_text)
+            length += len(page_text)
+        if length > limits.text_characters:
+            raise too_much_text(limits)
+    return "".join(parts), tuple(starts)
+
+
+def _reflow(page: str) -> str:
+    """Undo line wrapping: a full line that ends inside a sentence continues on the next."""
+    lines = [line.strip() for line in page.split("\n")]
+    full = max(_SHORTEST_FULL_LINE, 0.7 * max(map(len, lines)))
+    joined: list[str] = []
+    wrapped = False
+    for line in lines:
+        if wrapped and line and not _BULLET.match(line):
+            joined[-1] += " " + line
+        else:
+            joined.append(line)
+        wrapped = len(line) >= full and not line.endswith((".", "!", "?", ":"))
+    return "\n".join(joined).strip()
+
+
+def _outline(
+    pdf: pypdfium2.PdfDocument, text: str, page_starts: tuple[int, ...]
+) -> tuple[Heading, ...]:
+    """The outline's entries as headings, each placed where its title stands on its page."""
+    headings: list[Heading] = []
+    earliest = 0
+    for bookmark in islice(pdf.get_toc(), _MOST_BOOKMARKS):
+        destination = bookmark.get_dest()
+        page = destination.get_index() if destination else None
+        title = " ".join(clean(bookmark.get_title()).split())
+        if page is None or not 0 <= page < len(page_starts) or not title:
+            continue
+        page_end = page_starts[page + 1] if page + 1 < len(page_starts) else len(text)
+        line = re.compile(rf"^{re.escape(title)}[ \t]*$", re.MULTILINE)
+        found = line.search(text, max(earliest, page_starts[page]), page_end)
+        start, body = (found.start(), found.end()) if found else (page_starts[page],) * 2
+        if start < earliest:
+            continue  # an outline out of reading order says nothing about where sections end
+        headings.append(Heading(bookmark.level + 1, title, start, body))
+        earliest = body
+    return tuple(headings)
