@@ -47,10 +47,9 @@ class Embedder:
         name = "all-MiniLM-L6-v2" if source == PACKAGED else source
         self.identity = f"{name}@{_weights_hash(self._passages)[:16]}/torch-float32"
 
-    def tokenizer_json(self) -> str:
-        """The tokenizer as the `tokenizers` library serialises it, for the chunker."""
-        tokenizer: str = self._passages.tokenizer.backend_tokenizer.to_str()
-        return tokenizer
+    def save_tokenizer(self, path: Path) -> None:
+        """Write the tokenizer as the `tokenizers` library reads it, for the chunker."""
+        self._passages.tokenizer.backend_tokenizer.save(str(path))
 
     def passages(self, texts: list[str], batch_size: int = 32) -> Vectors:
         """Unit vectors of passages, shape (len(texts), dimension). For one thread at a time."""

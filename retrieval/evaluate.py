@@ -174,7 +174,9 @@ def _library(
     """The corpus indexed; its passages may be too long for the embedder and are chunked."""
     with tempfile.TemporaryDirectory(prefix="alcove-evaluation-") as folder:
         library = _Library(Path(folder), embedder)
-        chunker = Chunker(embedder.tokenizer_json(), embedder.max_tokens)
+        tokenizer = Path(folder) / "tokenizer.json"
+        embedder.save_tokenizer(tokenizer)
+        chunker = Chunker(tokenizer, embedder.max_tokens)
         groups: dict[str, list[NewDocument]] = defaultdict(list)
         for passage in corpus:
             groups[group(passage)].append(_document(passage, chunker))
@@ -212,7 +214,7 @@ def _document(passage: Passage, chunker: Chunker) -> NewDocument:
         content_hash=hashlib.sha256(f"{passage.id}\0{text}".encode()).digest(),
         size=len(text.encode()),
         external_id=passage.id,
-        passages=chunker.passages(parsed),
+        passages=chunker.chunk(parsed),
     )
 
 

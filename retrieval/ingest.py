@@ -19,7 +19,7 @@ from sqlalchemy import update
 
 from retrieval import jobs
 from retrieval.embedding import Embedder, Vectors
-from retrieval.parsing.records import ParseError
+from retrieval.parsing import ParseError
 from retrieval.store import (
     AssistantStore,
     Change,
@@ -154,7 +154,9 @@ class Ingester:
         # Answers come first: this thread, and those that the model starts from it, yield to them.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (group := self._next_group()) and not self._closing.is_set():
-            texts = [passage.text for parsed in group for passage in parsed.document.passages]
+            texts = [
+                passage.embedded_text for parsed in group for passage in parsed.document.passages
+            ]
             try:
                 vectors = self._embed(group, texts)
             except _StoppedError:

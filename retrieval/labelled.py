@@ -88,8 +88,8 @@ def read_queries(path: Path) -> list[Query]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
-    with opened as stream:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as stream:
         try:
             for number, line in enumerate(stream, 1):
                 if line.strip():

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from retrieval import lexical
+from retrieval import chunking, lexical
 from retrieval.embedding import Vectors
 from retrieval.index import VectorIndex
 from storage.database import Database
@@ -21,15 +21,6 @@ from storage.node_tables import Chunk, Document, now
 
 # Rows whose vectors are read at once when an index is rebuilt: some 100 MB of them.
 REBUILD_ROWS = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class NewPassage:
-    """A piece of a document that fits the embedder. `page` counts from 1."""
-
-    text: str
-    heading: str = ""
-    page: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +32,7 @@ class NewDocument:
     media_type: str
     content_hash: bytes
     size: int
-    passages: tuple[NewPassage, ...]
+    passages: tuple[chunking.Chunk, ...]
     pages: int | None = None
     external_id: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,104 @@
+"""Who calls: keys to principals. The type of a parameter says who may call an endpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.errors import ApiError
+from api.node.node import Models, Node
+from storage import keys
+from storage.keys import Principal
+from storage.node_tables import Assistant, Scope
+
+_bearer = HTTPBearer(auto_error=False, description="A key made by `alcove key create`.")
+
+
+def get_node(request: Request) -> Node:
+    node: Node = request.app.state.node
+    return node
+
+
+def get_principal(
+    node: Annotated[Node, Depends(get_node)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Principal:
+    if credentials is None:
+        raise ApiError(
+            401, "missing_api_key", "send a key: Authorization: Bearer alcove_..."
+        )
+    with node.database.read() as session:
+        principal = keys.verify(session, credentials.credentials)
+    if principal is None:
+        raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
+    return principal
+
+
+def get_owner(principal: Annotated[Principal, Depends(get_principal)]) -> Principal:
+    if principal.scope is not Scope.OWNER:
+        raise ApiError(403, "owner_only", "this needs a key with the scope 'owner'")
+    return principal
+
+
+def get_node_owner(principal: Annotated[Principal, Depends(get_owner)]) -> Principal:
+    if principal.assistant_ids is not None:
+        raise ApiError(
+            403, "node_owner_only", "this needs an owner's key that is not bound to assistants"
+        )
+    return principal
+
+
+def get_models(
+    node: Annotated[Node, Depends(get_node)],
+    _caller: Annotated[Principal, Depends(get_principal)],
+) -> Models:
+    """The loaded models, once the caller is known."""
+    if node.models is None:
+        raise ApiError(503, "starting", "the node is still loading its models", retry_after=5)
+    return node.models
+
+
+NodeDep = Annotated[Node, Depends(get_node)]
+Caller = Annotated[Principal, Depends(get_principal)]
+Owner = Annotated[Principal, Depends(get_owner)]
+NodeOwner = Annotated[Principal, Depends(get_node_owner)]
+ModelsDep = Annotated[Models, Depends(get_models)]
+
+
+def visible(session: Session, principal: Principal, name: str) -> Assistant:
+    """The assistant of that name; one that the key may not see is as unknown as any other.
+
+    Raises:
+        ApiError: 404.
+    """
+    query = select(Assistant).where(Assistant.name == name)
+    if principal.assistant_ids is not None:
+        query = query.where(Assistant.id.in_(principal.assistant_ids))
+    assistant = session.scalars(query).one_or_none()
+    if assistant is None:
+        raise ApiError(
+            404, "model_not_found", f"there is no assistant {name!r} for this key", param="model"
+        )
+    return assistant
+
+
+def visible_assistants(session: Session, principal: Principal) -> list[Assistant]:
+    """All assistants of a key, by name."""
+    query = select(Assistant).order_by(Assistant.name)
+    if principal.assistant_ids is not None:
+        query = query.where(Assistant.id.in_(principal.assistant_ids))
+    return list(session.scalars(query))
+
+
+def owned_assistant(
+    node: NodeDep, owner: Owner, assistant: Annotated[str, Path(max_length=100)]
+) -> Assistant:
+    with node.database.read() as session:
+        return visible(session, owner, assistant)
+
+
+OwnedAssistant = Annotated[Assistant, Depends(owned_assistant)]
