@@ -13,6 +13,7 @@ from retrieval.parsing.records import ParsedDocument, Section
 
 _FEWEST_TOKENS = 32
 _CHARACTERS_PER_TOKEN = 16  # four times the usual; a long run without blanks is one unknown token
+_WINDOW = 32_000  # characters
 _DELIMITER_ROW = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 
 
@@ -56,9 +57,10 @@ class Chunker:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._max_tokens = max_tokens
-        self._splitter = lru_cache(maxsize=256)(self._make_splitter)
         # A passage is counted where it is fitted and again where it becomes a chunk.
         self._count = lru_cache(maxsize=8)(self._tokens_in)
+        self._word_tokens = lru_cache(maxsize=100_000)(self._tokens_in_word)
+        self._splitter = lru_cache(maxsize=256)(self._make_splitter)
 
     def chunk(self, document: ParsedDocument) -> tuple[Chunk, ...]:
         """All the text of `document`, in order, in chunks of at most `max_tokens` tokens each."""
@@ -71,10 +73,6 @@ class Chunker:
                 page = document.page_of(start)
                 chunks.append(Chunk(len(chunks), text, heading, page, start, end, tokens))
         return tuple(chunks)
-
-    def _tokens_in(self, text: str) -> int:
-        """How many tokens the embedder sees in `text`, special tokens included."""
-        return len(self._tokenizer.encode(text).ids)
 
     def _heading(self, title: str | None, path: tuple[str, ...]) -> str:
         """Title and headings, outermost first, within a quarter of the limit."""
@@ -104,7 +102,11 @@ class Chunker:
     ) -> Iterator[tuple[int, int, str]]:
         text = document.text
         header = text[start:rows].rstrip() if rows else ""
-        if header and self._fits(header, self._max_tokens // 2) and text[rows:end].strip():
+        if (
+            re.search(r"\w", header)
+            and self._fits(header, self._max_tokens // 2)
+            and text[rows:end].strip()
+        ):
             pieces = self._pieces(
                 text[rows:end], _below(heading, header), self._max_tokens, markdown=False
             )
@@ -122,11 +124,12 @@ class Chunker:
         self, text: str, prefix: str, most: int, *, markdown: bool
     ) -> Iterator[tuple[int, int]]:
         """Spans of `text` that fit into `most` tokens together with `prefix`."""
-        room = most - self._count(prefix)
-        splitter = self._splitter(max(1, room), markdown)
-        for start, piece in splitter.chunk_indices(text):
-            for piece_start, piece_end in self._halved(piece, prefix, most):
-                yield start + piece_start, start + piece_end
+        splitter = self._splitter(max(1, most - self._count(prefix)), markdown)
+        for window_start, window_end in _windows(text):
+            for start, piece in splitter.chunk_indices(text[window_start:window_end]):
+                for piece_start, piece_end in self._halved(piece, prefix, most):
+                    offset = window_start + start
+                    yield offset + piece_start, offset + piece_end
 
     def _halved(self, text: str, prefix: str, most: int) -> Iterator[tuple[int, int]]:
         """The whole, or where counts do not add up or blanks are missing, halves that fit."""
@@ -143,10 +146,19 @@ class Chunker:
     def _fits(self, text: str, most: int) -> bool:
         return len(text) <= _CHARACTERS_PER_TOKEN * most and self._count(text) <= most
 
+    def _tokens_in(self, text: str) -> int:
+        return len(self._tokenizer.encode(text).ids)
+
+    def _tokens_in_word(self, word: str) -> int:
+        return len(self._tokenizer.encode(word, add_special_tokens=False).ids)
+
+    def _estimate(self, text: str) -> int:
+        """Tokens word by word: exact for WordPiece, close for others, and 20 times faster."""
+        return sum(map(self._word_tokens, text.split()))
+
     def _make_splitter(self, room: int, markdown: bool) -> MarkdownSplitter | TextSplitter:
-        # The splitter counts without special tokens; `room` has them taken off already.
         kind = MarkdownSplitter if markdown else TextSplitter
-        return kind.from_huggingface_tokenizer(self._tokenizer, room)
+        return kind.from_callback(self._estimate, room)
 
 
 def _below(above: str, text: str) -> str:
@@ -156,6 +168,18 @@ def _below(above: str, text: str) -> str:
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     body = text[start:end]
     return start + len(body) - len(body.lstrip()), end - len(body) + len(body.rstrip())
+
+
+def _windows(text: str) -> Iterator[tuple[int, int]]:
+    """Cut a long text at blank lines, lines, sentences or words: splitters take quadratic time."""
+    start = 0
+    while len(text) - start > _WINDOW:
+        least, most = start + _WINDOW // 2, start + _WINDOW
+        ends = (text.rfind(mark, least, most) + len(mark) for mark in ("\n\n", "\n", ". ", " "))
+        end = next((end for end in ends if end > least), most)
+        yield start, end
+        start = end
+    yield start, len(text)
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:

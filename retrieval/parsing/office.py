@@ -13,7 +13,7 @@ from retrieval.parsing.archive import DOCX, XLSX, inspect_archive
 from retrieval.parsing.records import ParsedDocument, ParseError, ParseLimits
 from retrieval.parsing.sections import markdown_headings, sections_below
 from retrieval.parsing.tables import workbook_tables
-from retrieval.parsing.text import clean
+from retrieval.parsing.text import clean, one_line
 
 HTML = "text/html"
 
@@ -50,7 +50,7 @@ def parse_html(text: str) -> ParsedDocument:
         result = HtmlConverter().convert(
             io.BytesIO(text.encode("utf-8", "replace")), StreamInfo(charset="utf-8"), **_PLAIN
         )
-    title = " ".join(clean(result.title or "").split())
+    title = one_line(result.title or "")
     return markdown_document(HTML, _tidy(result.markdown), title=title or None)
 
 
@@ -68,7 +68,7 @@ def markdown_document(
     if outermost and (not text[: outermost[0].start].strip() or not title):
         title = outermost[0].title
         # The title goes with every chunk, so it needs none of its own.
-        sections = tuple(s for s in sections if s.start != outermost[0].start)
+        sections = tuple(s for s in sections if s.start != outermost[0].start) or sections
     return ParsedDocument(media_type, title, text, sections, page_starts, markdown=True)
 
 
@@ -107,5 +107,5 @@ def _core_title(path: Path) -> str | None:
         if "docProps/core.xml" not in archive.namelist():
             return None
         root = ElementTree.fromstring(archive.read("docProps/core.xml"))  # noqa: S314 - inspected
-    title = " ".join(clean(root.findtext(_TITLE_ELEMENT) or "").split())
+    title = one_line(root.findtext(_TITLE_ELEMENT) or "")
     return title if title.lower() not in ("", "powerpoint presentation", "word document") else None

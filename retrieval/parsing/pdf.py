@@ -8,7 +8,7 @@ import pypdfium2  # type: ignore[import-untyped]
 
 from retrieval.parsing.records import ParsedDocument, ParseError, ParseLimits, too_much_text
 from retrieval.parsing.sections import Heading, sections_below
-from retrieval.parsing.text import clean
+from retrieval.parsing.text import clean, one_line
 
 PDF = "application/pdf"
 _PASSWORD, _SECURITY = 4, 5  # FPDF_ERR_* of pdfium's fpdfview.h
@@ -35,7 +35,7 @@ def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
                 f"The PDF has {len(pdf):,} pages; at most {limits.pages:,} are accepted.",
             )
         text, page_starts = _read_pages(pdf, limits)
-        title = clean(pdf.get_metadata_value("Title")).strip()
+        title = one_line(pdf.get_metadata_value("Title"))
         headings = _outline(pdf, text, page_starts)
     return ParsedDocument(
         media_type=PDF,
@@ -99,7 +99,7 @@ def _outline(
     for bookmark in islice(pdf.get_toc(), _MOST_BOOKMARKS):
         destination = bookmark.get_dest()
         page = destination.get_index() if destination else None
-        title = " ".join(clean(bookmark.get_title()).split())
+        title = one_line(bookmark.get_title())
         if page is None or not 0 <= page < len(page_starts) or not title:
             continue
         page_end = page_starts[page + 1] if page + 1 < len(page_starts) else len(text)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from retrieval.parsing.records import Section
+from retrieval.parsing.text import one_line
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
@@ -94,4 +95,4 @@ def _front_matter_end(text: str) -> int:
 
 
 def _plain(title: str) -> str:
-    return " ".join(_LINK.sub(r"\1", title).replace("**", "").replace("`", "").split())
+    return one_line(_LINK.sub(r"\1", title).replace("**", "").replace("`", ""))

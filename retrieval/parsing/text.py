@@ -22,6 +22,8 @@ _DECLARED = re.compile(
     rb"(?i)<(?:meta|\?xml)\b[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([\w.:-]+)"
 )
 
+_LONGEST_LINE = 300
+
 # Invisible and control characters; tag characters (U+E0000..) can carry hidden instructions.
 _REMOVED = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff\ufffe\uffff\U000e0000-\U000e007f]"
@@ -62,6 +64,11 @@ def clean(text: str) -> str:
     """Normalise to NFC with plain newlines, and drop characters that nobody can see."""
     text = _REMOVED.sub("", _NEWLINES.sub("\n", text))
     return unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", text))
+
+
+def one_line(text: str) -> str:
+    """A title or a heading, clean and of a length that a title has."""
+    return " ".join(clean(text[: 4 * _LONGEST_LINE]).split())[:_LONGEST_LINE]
 
 
 def text_media_type(text: str, name: str) -> str:
