@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,33 +39,41 @@ class Embedder:
         folder = str(_packaged_folder()) if source == PACKAGED else source
         self._passages = _load(folder)
         self._questions = _load(folder)
+        self._turns = {id(model): threading.Lock() for model in (self._passages, self._questions)}
         dimension = self._passages.get_embedding_dimension()
         limit = self._passages.max_seq_length
         if dimension is None or limit is None:
             raise EmbedderError(f"{source} does not tell its dimension and its longest input")
         self.dimension: int = dimension
         self.max_tokens: int = limit
-        name = "all-MiniLM-L6-v2" if source == PACKAGED else source
-        self.identity = f"{name}@{_weights_hash(self._passages)[:16]}/torch-float32"
+        self.name = "all-MiniLM-L6-v2" if source == PACKAGED else source
+        self.identity = f"{self.name}@{_weights_hash(self._passages)[:16]}/torch-float32"
 
     def save_tokenizer(self, path: Path) -> None:
         """Write the tokenizer as the `tokenizers` library reads it, for the chunker."""
         self._passages.tokenizer.backend_tokenizer.save(str(path))
 
     def passages(self, texts: list[str], batch_size: int = 32) -> Vectors:
-        """Unit vectors of passages, shape (len(texts), dimension). For one thread at a time."""
+        """Unit vectors of passages, shape (len(texts), dimension)."""
         return self._encode(self._passages, texts, batch_size)
 
     def questions(self, texts: list[str]) -> Vectors:
-        """Unit vectors of questions, shape (len(texts), dimension). For one thread at a time."""
+        """Unit vectors of questions, shape (len(texts), dimension)."""
         return self._encode(self._questions, texts, 32)
+
+    def count_tokens(self, texts: list[str]) -> int:
+        """Tokens of all texts as the model reads them: special tokens counted, the rest cut."""
+        with self._turns[id(self._passages)]:
+            encoded = self._passages.tokenizer(texts, truncation=True, max_length=self.max_tokens)
+        return sum(len(ids) for ids in encoded["input_ids"])
 
     def _encode(self, model: SentenceTransformer, texts: list[str], batch_size: int) -> Vectors:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        vectors = model.encode(
-            texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
-        )
+        with self._turns[id(model)]:
+            vectors = model.encode(
+                texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+            )
         return np.ascontiguousarray(vectors, np.float32)
 
 

@@ -9,9 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import structlog
@@ -19,6 +18,7 @@ from sqlalchemy import update
 
 from retrieval import jobs
 from retrieval.embedding import Embedder, Vectors
+from retrieval.parse_worker import ParseWorker, WorkerClosedError
 from retrieval.parsing import ParseError
 from retrieval.store import (
     AssistantStore,
@@ -40,14 +40,6 @@ PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 
 
-class Parser(Protocol):
-    """Reads one file into a document whose passages fit the embedder."""
-
-    def parse(self, path: Path, name: str) -> NewDocument: ...
-
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Parsed:
     item: JobItem
@@ -62,7 +54,7 @@ class Ingester:
         database: Database,
         stores: Mapping[int, AssistantStore],
         embedder: Embedder,
-        parser: Parser,
+        parser: ParseWorker,
         uploads: Path,
         on_stored: Callable[[int], None],
     ) -> None:
@@ -124,8 +116,9 @@ class Ingester:
         except FileNotFoundError:
             self._fail(item, "lost", "the uploaded file is no longer there: upload it again")
         except ParseError as error:
-            if not self._closing.is_set():
-                self._fail(item, error.code, error.message)
+            self._fail(item, error.code, error.message)
+        except WorkerClosedError:
+            return  # the node is stopping; the file is parsed at the next start
 
     def _stored_already(self, item: JobItem, digest: bytes) -> bool:
         """Whether nothing is to be done, so that repeating an upload costs next to nothing."""
@@ -142,10 +135,14 @@ class Ingester:
 
     def _parse(self, item: JobItem, path: Path, digest: bytes) -> NewDocument:
         parsed = self._parser.parse(path, item.name)
-        return replace(
-            parsed,
+        return NewDocument(
+            name=item.name,
+            title=parsed.title or item.name,
+            media_type=parsed.media_type,
             content_hash=digest,
             size=item.size,
+            passages=parsed.chunks,
+            pages=parsed.pages,
             external_id=item.external_id,
             attributes=item.attributes,
         )

@@ -16,8 +16,9 @@ from retrieval import jobs, lexical, weights
 from retrieval.embedding import Embedder
 from retrieval.erase import Eraser
 from retrieval.index import VectorIndex
-from retrieval.ingest import Ingester, Parser
+from retrieval.ingest import Ingester
 from retrieval.jobs import Upload
+from retrieval.parse_worker import ParseWorker
 from retrieval.search import Reranker, Searcher
 from retrieval.store import AssistantStore
 from storage.database import Database
@@ -60,7 +61,7 @@ class Library:
         settings: NodeSettings,
         database: Database,
         embedder: Embedder,
-        parser: Parser,
+        parser: ParseWorker,
         reranker: Reranker | None = None,
     ) -> None:
         """Open every assistant's index and go on with the jobs that a stop interrupted.

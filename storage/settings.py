@@ -49,7 +49,7 @@ class NodeSettings(BaseSettings):
     max_expanded_bytes: int = Field(default=400 * MEBIBYTE, ge=1)
     max_pages: int = Field(default=5_000, ge=1)
     parse_memory_bytes: int = Field(default=2_048 * MEBIBYTE, ge=256 * MEBIBYTE)
-    parse_seconds: float = Field(default=300.0, gt=0)
+    parse_seconds: int = Field(default=300, ge=1)
     max_files_per_upload: int = Field(default=200, ge=1)
     max_pending_bytes: int = Field(default=4_096 * MEBIBYTE, ge=1)
 

@@ -28,9 +28,7 @@ def get_principal(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
     if credentials is None:
-        raise ApiError(
-            401, "missing_api_key", "send a key: Authorization: Bearer alcove_..."
-        )
+        raise ApiError(401, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
     with node.database.read() as session:
         principal = keys.verify(session, credentials.credentials)
     if principal is None:

@@ -1,0 +1,99 @@
+"""Jobs: how far accepted uploads and erasures are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+
+from api.errors import ApiError, responses
+from api.node.auth import NodeDep, Owner, visible_assistants
+from retrieval import jobs
+from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["Documents"], responses=responses(400, 401, 403, 404))
+
+
+class ItemError(BaseModel):
+    code: str
+    message: str
+
+
+class ItemBody(BaseModel):
+    """A file of an ingest job or a document of an erasure. `duplicate`: `document_id` holds the
+    same content already."""
+
+    name: str
+    external_id: str | None
+    state: ItemState
+    passages: int | None
+    passages_done: int
+    document_id: str | None
+    error: ItemError | None
+
+
+class JobBody(BaseModel):
+    """`progress` is the share of the work done, 0 to 1. `result` has the counts of an ingest job or
+    the `receipt` of an erasure, once it is finished. A job failed only if all of it did."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    progress: float
+    created_at: int
+    finished_at: int | None
+    items: list[ItemBody]
+    result: dict[str, Any] | None
+
+
+@router.get("/{job_id}")
+def get_job(node: NodeDep, owner: Owner, job_id: Annotated[str, Path(max_length=100)]) -> JobBody:
+    """A job of one of the key's assistants."""
+    with node.database.read() as session:
+        own = [assistant.id for assistant in visible_assistants(session, owner)]
+        job = jobs.get(session, job_id, own)
+    if job is None:
+        raise ApiError(404, "job_not_found", f"there is no job {job_id!r} for this key")
+    return job_body(job)
+
+
+def job_body(job: Job) -> JobBody:
+    """A job with its items."""
+    return JobBody(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        progress=_progress(job),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        items=[_item(item) for item in job.items],
+        result=job.result,
+    )
+
+
+def _item(item: JobItem) -> ItemBody:
+    error = None
+    if item.error_code is not None:
+        error = ItemError(code=item.error_code, message=item.error_message or "")
+    return ItemBody(
+        name=item.name,
+        external_id=item.external_id,
+        state=item.state,
+        passages=item.chunks,
+        passages_done=item.chunks_done,
+        document_id=item.document_id,
+        error=error,
+    )
+
+
+def _progress(job: Job) -> float:
+    if job.finished_at is not None or not job.items:
+        return 1.0
+    return round(sum(_share(item) for item in job.items) / len(job.items), 4)
+
+
+def _share(item: JobItem) -> float:
+    if item.state in jobs.FINISHED:
+        return 1.0
+    return item.chunks_done / item.chunks if item.chunks else 0.0

@@ -1,0 +1,82 @@
+"""Keys: made, listed and revoked by the owner of the node."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, Field
+
+from api.errors import ApiError, responses
+from api.node.auth import NodeDep, NodeOwner, visible
+from storage import keys
+from storage.node_tables import Key, Scope
+
+router = APIRouter(prefix="/v1/keys", tags=["Keys"], responses=responses(400, 401, 403))
+
+
+class NewKeyRequest(BaseModel):
+    """`assistants` null: every one, those to come too."""
+
+    label: str = Field(default="", max_length=200)
+    scope: Scope = Scope.USER
+    assistants: list[str] | None = Field(max_length=1_000)
+
+
+class KeyBody(BaseModel):
+    id: str
+    label: str
+    scope: Scope
+    assistants: list[str] | None
+    created_at: int
+    revoked_at: int | None
+
+
+class CreatedKey(KeyBody):
+    """`key` is shown this once."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    data: list[KeyBody]
+
+
+@router.post("", status_code=201, responses=responses(404))
+def create_key(node: NodeDep, owner: NodeOwner, new: NewKeyRequest) -> CreatedKey:
+    """Make a key; an owner's manages the documents of its assistants, a user's asks them."""
+    with node.database.write() as session:
+        own = None
+        if new.assistants is not None:
+            own = [visible(session, owner, name) for name in dict.fromkeys(new.assistants)]
+        made = keys.create(session, new.label, new.scope, own)
+        return CreatedKey(**_body(made.key).model_dump(), key=made.token)
+
+
+@router.get("")
+def list_keys(node: NodeDep, _owner: NodeOwner) -> KeyList:
+    """All keys without their secrets, revoked ones too."""
+    with node.database.read() as session:
+        return KeyList(data=[_body(key) for key in keys.list_all(session)])
+
+
+@router.delete("/{key_id}", status_code=204, responses=responses(404))
+def revoke_key(
+    node: NodeDep, _owner: NodeOwner, key_id: Annotated[str, Path(max_length=100)]
+) -> Response:
+    """End a key at once."""
+    with node.database.write() as session:
+        if not keys.revoke(session, key_id):
+            raise ApiError(404, "key_not_found", f"there is no valid key {key_id!r}")
+    return Response(status_code=204)
+
+
+def _body(key: Key) -> KeyBody:
+    return KeyBody(
+        id=key.id,
+        label=key.label,
+        scope=key.scope,
+        assistants=None if key.every_assistant else [a.name for a in key.assistants],
+        created_at=key.created_at,
+        revoked_at=key.revoked_at,
+    )
