@@ -1,4 +1,4 @@
-"""A question and its passages to a streamed answer with citations: the one call that `api` makes."""
+"""A question and its passages to a streamed, cited answer: the one call that `api` makes."""
 
 from dataclasses import dataclass
 

@@ -86,7 +86,7 @@ class EngineError(Exception):
     """A reply could not be made; the message may be shown to the user."""
 
 
-class EngineBusy(EngineError):
+class EngineBusyError(EngineError):
     """The queue is full; ask again after `retry_after` seconds."""
 
     def __init__(self, retry_after: int) -> None:
@@ -94,7 +94,7 @@ class EngineBusy(EngineError):
         self.retry_after = retry_after
 
 
-class PromptTooLong(EngineError):
+class PromptTooLongError(EngineError):
     """The conversation does not fit the context of the model."""
 
     def __init__(self, prompt_tokens: int, context_length: int) -> None:
@@ -106,7 +106,7 @@ class PromptTooLong(EngineError):
         self.context_length = context_length
 
 
-class UnknownAdapter(EngineError):
+class UnknownAdapterError(EngineError):
     """The request names an adapter that the engine does not hold."""
 
     def __init__(self, name: str) -> None:
@@ -150,8 +150,8 @@ class Engine(Protocol):
         """Stream one `Started`, any number of `TextDelta` and one `Finished`.
 
         Closing the generator (`aclose`, or cancelling the task that reads it) ends the reply within
-        one decoding step. Raises, before `Started`: EngineBusy, PromptTooLong, UnknownAdapter;
-        at any time: EngineError.
+        one decoding step. Raises EngineBusyError, PromptTooLongError and UnknownAdapterError before
+        `Started`, EngineError at any time.
         """
         ...
 
