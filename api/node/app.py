@@ -1,0 +1,73 @@
+"""The node's HTTP application."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from anyio import to_thread
+from fastapi import FastAPI
+
+from api import errors
+from api.node import (
+    assistants,
+    chat,
+    documents,
+    embeddings,
+    health,
+    jobs,
+    keys,
+    models,
+    search,
+)
+from api.node.node import Node
+from storage.settings import MEBIBYTE
+
+log = structlog.get_logger()
+
+LARGEST_BODY = 2_048 * MEBIBYTE
+
+
+def create_app(node: Node, on_failure: Callable[[Exception], None]) -> FastAPI:
+    """The application of an opened node; its models load while it answers /health already.
+
+    `on_failure` is called, in another thread, with the reason why they cannot be loaded.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        def load() -> None:
+            try:
+                node.load()
+                log.info("ready")
+            except Exception as error:
+                on_failure(error)
+
+        loader = threading.Thread(target=load, name="load", daemon=True)
+        loader.start()
+        yield
+        await to_thread.run_sync(loader.join)
+        if node.models is not None:
+            await node.models.engine.close()
+        await to_thread.run_sync(node.close)
+
+    app = FastAPI(
+        title="Alcove node",
+        version="1",
+        description="Private assistants that answer from their own documents.",
+        lifespan=lifespan,
+        max_body_size=LARGEST_BODY,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.node = node
+    errors.install(app)
+    app.state.metrics = health.Metrics()
+    app.add_middleware(health.MeasuringMiddleware, metrics=app.state.metrics)
+    for feature in (
+        models, chat, embeddings, search, assistants, documents, jobs, keys, health
+    ):  # fmt: skip
+        app.include_router(feature.router)
+    return app

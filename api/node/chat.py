@@ -1,0 +1,393 @@
+"""POST /v1/chat/completions: a question to a cited answer, in OpenAI's shapes.
+
+Sources come three ways: `url_citation` annotations on the marks, a list `sources` in rank order
+([n] in the text is `sources[n - 1]`), and, in a stream, the source event that Open WebUI reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from generation.prompt import is_helper_prompt
+from pydantic import BaseModel, Field, model_validator
+
+from api.errors import ApiError, responses
+from api.node.auth import Caller, ModelsDep, NodeDep, visible
+from api.node.node import Models, Node
+from api.node.search import LONGEST_QUESTION, find
+from generation.answer import Answer, AnswerEvent, AnswerRequest, AnswerStarted, Citation, answer
+from generation.engine import (
+    EngineBusyError,
+    EngineError,
+    FinishReason,
+    Message,
+    PromptTooLongError,
+    Role,
+    TextDelta,
+    Usage,
+)
+from generation.passages import Passage
+from storage.keys import Principal
+from storage.node_tables import Assistant, now
+
+router = APIRouter(
+    prefix="/v1/chat", tags=["OpenAI"], responses=responses(400, 401, 404, 429, 502, 503)
+)
+
+DISCONNECT_POLL_SECONDS = 0.2
+LONGEST_CONTENT = 400_000
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+class ContentPart(BaseModel):
+    type: str
+    text: str | None = Field(default=None, max_length=LONGEST_CONTENT)
+
+
+class ChatMessage(BaseModel):
+    """A turn; `developer` is the newer name of `system`. Turns of tools are left out."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+
+    def text(self) -> str:
+        """The text parts, one below the other.
+
+        Raises:
+            ApiError: a part is not text.
+        """
+        if isinstance(self.content, list):
+            if any(part.type != "text" or part.text is None for part in self.content):
+                raise ApiError(
+                    400, "unsupported_content", "only text parts can be read", param="messages"
+                )
+            return "\n".join(part.text or "" for part in self.content)
+        return self.content or ""
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's fields that apply; others are ignored. Ours: `filter` (as in /v1/search) and
+    `use_context` (false: answer without documents)."""
+
+    model: str = Field(max_length=300)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    n: int | None = None
+    use_context: bool = True
+    filter: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_question(self) -> ChatRequest:
+        if self.n not in (None, 1):
+            raise ValueError("n: one choice is made for each request")
+        if self.messages[-1].role != "user":
+            raise ValueError("messages: the last message is the user's")
+        return self
+
+
+class Source(BaseModel):
+    """A passage that the answer may stand on; `url` is below the server's address."""
+
+    number: int
+    chunk_id: str
+    document_id: str
+    title: str
+    heading: str
+    page: int | None
+    text: str
+    score: float
+    url: str
+
+
+class UrlCitation(BaseModel):
+    start_index: int
+    end_index: int
+    url: str
+    title: str
+
+
+class Annotation(BaseModel):
+    type: Literal["url_citation"] = "url_citation"
+    url_citation: UrlCitation
+
+
+class AnswerMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+    annotations: list[Annotation]
+
+
+class Choice(BaseModel):
+    index: Literal[0] = 0
+    message: AnswerMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class CompletionUsage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: CompletionUsage
+    sources: list[Source]
+
+
+@router.post(
+    "/completions",
+    response_model=ChatCompletion,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def complete(
+    node: NodeDep, models: ModelsDep, caller: Caller, request: Request, chat: ChatRequest
+) -> ChatCompletion | StreamingResponse:
+    """Answer the last message from the assistant's documents.
+
+    Prompts that a front-end makes for itself (`### Task:`) are answered without documents.
+    """
+    wanted = await to_thread.run_sync(_prepare, node, models, caller, chat)
+    events = answer(models.engine, wanted)
+    try:
+        started = await anext(events)
+    except EngineError as error:
+        raise _refusal(error) from error
+    if not isinstance(started, AnswerStarted):
+        raise TypeError(f"an answer began with {started}")
+    if chat.stream:
+        stream = _stream(events, started, chat)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=_NO_BUFFER)
+    try:
+        final = await _whole(events, request)
+    except EngineError as error:
+        raise _refusal(error) from error
+    return ChatCompletion(
+        id=_completion_id(),
+        created=now(),
+        model=chat.model,
+        choices=[
+            Choice(
+                message=AnswerMessage(
+                    content=final.text, annotations=[_annotation(c) for c in final.citations]
+                ),
+                finish_reason=_reason(final.finish_reason),
+            )
+        ],
+        usage=_usage(final.usage),
+        sources=_sources(final.passages),
+    )
+
+
+_NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -> AnswerRequest:
+    """Find the assistant and the passages; runs outside the event loop."""
+    with node.database.read() as session:
+        assistant = visible(session, caller, chat.model)
+    messages = [
+        Message(ROLES[turn.role], turn.text()) for turn in chat.messages if turn.role in ROLES
+    ]
+    stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop or []
+    given = chat.max_completion_tokens or chat.max_tokens or node.settings.answer_tokens
+    return AnswerRequest(
+        messages=tuple(messages),
+        passages=_passages(node, models, assistant, chat, messages[-1].content),
+        max_tokens=min(given, models.engine.context_length // 2),
+        temperature=chat.temperature or 0.0,
+        top_p=chat.top_p or 1.0,
+        seed=chat.seed,
+        stop=tuple(text for text in stop if text),
+    )
+
+
+def _passages(
+    node: Node, models: Models, assistant: Assistant, chat: ChatRequest, question: str
+) -> tuple[Passage, ...] | None:
+    if not chat.use_context or is_helper_prompt(question):
+        return None
+    if not question.strip():
+        raise ApiError(400, "empty_question", "the last message is empty", param="messages")
+    hits = find(models, assistant, question[:LONGEST_QUESTION], node.settings.passages, chat.filter)
+    return tuple(
+        Passage(
+            id=hit.chunk_id,
+            document_id=hit.document_id,
+            title=hit.title,
+            heading=hit.heading or None,
+            page=hit.page,
+            text=hit.text,
+            score=hit.score,
+            dense=hit.dense,
+        )
+        for hit in hits
+    )
+
+
+async def _whole(events: AsyncGenerator[AnswerEvent, None], request: Request) -> Answer:
+    """The last event; a client that hangs up ends the generation."""
+
+    async def read() -> Answer:
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event
+        raise RuntimeError("an answer ended without its last event")
+
+    reading = asyncio.create_task(read())
+    try:
+        while not reading.done():
+            await asyncio.wait([reading], timeout=DISCONNECT_POLL_SECONDS)
+            if not reading.done() and await request.is_disconnected():
+                raise ApiError(499, "client_closed_request", "the client hung up")
+        return reading.result()
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _stream(
+    events: AsyncGenerator[AnswerEvent, None], started: AnswerStarted, chat: ChatRequest
+) -> AsyncIterator[str]:
+    """Server-sent events; closing this, as a client that hangs up does, ends the generation."""
+    head = {
+        "id": _completion_id(),
+        "object": "chat.completion.chunk",
+        "created": now(),
+        "model": chat.model,
+    }
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return _sse({**head, "choices": [choice], **more})
+
+    first: dict[str, Any] = {}
+    if started.passages:
+        first["event"] = _open_webui_event(started.passages)
+    async with aclosing(events):
+        yield chunk({"role": "assistant", "content": ""}, **first)
+        try:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    yield chunk({"content": event.text})
+                elif isinstance(event, Answer):
+                    annotations = [_annotation(c).model_dump() for c in event.citations]
+                    sources = [source.model_dump() for source in _sources(event.passages)]
+                    delta = {"annotations": annotations} if annotations else {}
+                    yield chunk(delta, _reason(event.finish_reason), sources=sources)
+                    if chat.stream_options and chat.stream_options.include_usage:
+                        usage = _usage(event.usage).model_dump()
+                        yield _sse({**head, "choices": [], "usage": usage})
+        except EngineError as error:
+            yield _sse({"choices": [], **_refusal(error).body()})
+    yield "data: [DONE]\n\n"
+
+
+def _open_webui_event(passages: tuple[Passage, ...]) -> dict[str, Any]:
+    """Open WebUI's source event. Its front-end counts distinct `metadata.source`s as [1], [2], ...;
+    ours are no http URLs, for which it would ask a third party for an icon."""
+    return {
+        "type": "source",
+        "data": {
+            "source": {"name": "Documents"},
+            "document": [passage.text for passage in passages],
+            "metadata": [{"source": _url(p), "name": _title(p)} for p in passages],
+            "distances": [round(passage.score, 4) for passage in passages],
+        },
+    }
+
+
+def _sources(passages: tuple[Passage, ...]) -> list[Source]:
+    return [
+        Source(
+            number=number,
+            chunk_id=passage.id,
+            document_id=passage.document_id,
+            title=passage.title,
+            heading=passage.heading or "",
+            page=passage.page,
+            text=passage.text,
+            score=passage.score,
+            url=_url(passage),
+        )
+        for number, passage in enumerate(passages, 1)
+    ]
+
+
+def _annotation(citation: Citation) -> Annotation:
+    return Annotation(
+        url_citation=UrlCitation(
+            start_index=citation.start_index,
+            end_index=citation.end_index,
+            url=_url(citation.passage),
+            title=_title(citation.passage),
+        )
+    )
+
+
+def _url(passage: Passage) -> str:
+    return f"/v1/passages/{passage.id}"
+
+
+def _title(passage: Passage) -> str:
+    page = f", page {passage.page}" if passage.page is not None else ""
+    return f"{passage.heading or passage.title}{page}"
+
+
+def _usage(usage: Usage) -> CompletionUsage:
+    return CompletionUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+    )
+
+
+def _reason(reason: FinishReason) -> Literal["stop", "length"]:
+    return "length" if reason == "length" else "stop"
+
+
+def _completion_id() -> str:
+    return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def _sse(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _refusal(error: EngineError) -> ApiError:
+    if isinstance(error, EngineBusyError):
+        return ApiError(429, "engine_busy", str(error), retry_after=error.retry_after)
+    if isinstance(error, PromptTooLongError):
+        return ApiError(400, "context_length_exceeded", str(error), param="messages")
+    return ApiError(502, "generator_failed", str(error))
