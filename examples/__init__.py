@@ -1,0 +1,1 @@
+"""Documents of fictional organisations, and the demo that runs on them."""

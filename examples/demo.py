@@ -1,0 +1,245 @@
+"""`make demo`: a node from nothing, with three organisations' documents, asked over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from openai import APIStatusError, OpenAI
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+EXAMPLES = Path(__file__).parent
+QUESTIONS: list[dict[str, Any]] = [
+    json.loads(line) for line in (EXAMPLES / "questions.jsonl").open(encoding="utf-8")
+]
+ORGANISATIONS = list(dict.fromkeys(row["organisation"] for row in QUESTIONS))
+START_SECONDS = 300
+QUESTIONS_EACH = 2
+
+console = Console(width=min(Console().width, 100))
+
+
+class DemoError(Exception):
+    """Something that the demo promises did not happen."""
+
+
+def main() -> None:
+    """Run every step; anything that does not hold ends it with an error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the server up at the end")
+    keep = parser.parse_args().keep
+    home = Path(tempfile.mkdtemp(prefix="alcove-demo-"))
+    with ExitStack() as cleaning:
+        if not keep:
+            cleaning.callback(shutil.rmtree, home, ignore_errors=True)
+        step(f"A node in {home}")
+        owner_key = make_node(home)
+        server, url = cleaning.enter_context(serve(home, keep))
+        owner = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {owner_key}"}, timeout=120
+        )
+        cleaning.enter_context(owner)
+        keys = {name: make_assistant(owner, name) for name in ORGANISATIONS}
+        for name in ORGANISATIONS:
+            ingest(owner, name)
+        ask_all(url, keys)
+        show_separation(url, keys)
+        show_erasure(owner, home)
+        if keep:
+            step("The server stays up")
+            console.print(f"URL  {url}\nkey  {owner_key}\nstop it with: kill {server.pid}")
+
+
+def make_node(home: Path) -> str:
+    """Create the node; returns its first key."""
+    done = subprocess.run(
+        [*ALCOVE, "node", "init", "--home", str(home), "--json"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    key: str = json.loads(done.stdout)["key"]
+    console.print("Its first key is shown once and kept as a hash only.")
+    return key
+
+
+@contextmanager
+def serve(home: Path, keep: bool) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A real server process on a free loopback port."""
+    log = (home / "server.log").open("wb")
+    process = subprocess.Popen(
+        [*ALCOVE, "node", "serve", "--home", str(home), "--port", "0"],
+        stdout=log, stderr=log, start_new_session=keep,
+    )  # fmt: skip
+    try:
+        with console.status("loading the models (the first time a minute) ..."):
+            url = wait_until_ready(home, process)
+        console.print(f"serving on {url}")
+        yield process, url
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def wait_until_ready(home: Path, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise DemoError((home / "server.log").read_text())
+        address = home / "server.json"
+        if address.exists():
+            url: str = json.loads(address.read_text())["url"]
+            try:
+                if httpx.get(f"{url}/ready").status_code == 200:
+                    return url
+            except httpx.TransportError:
+                pass  # it has its port but does not listen yet
+        time.sleep(0.2)
+    raise DemoError(f"the server was not ready after {START_SECONDS} s")
+
+
+def make_assistant(owner: httpx.Client, name: str) -> str:
+    """An assistant and a user's key that sees nothing else."""
+    checked(owner.post("/v1/assistants", json={"name": name}))
+    made = owner.post("/v1/keys", json={"label": name, "scope": "user", "assistants": [name]})
+    key: str = checked(made)["key"]
+    return key
+
+
+def ingest(owner: httpx.Client, name: str) -> None:
+    """Upload an organisation's folder and watch its job."""
+    files = sorted(path for path in (EXAMPLES / name).iterdir() if path.is_file())
+    with ExitStack() as opened:
+        parts = [
+            ("file", (path.name, opened.enter_context(path.open("rb")))) for path in files
+        ]
+        job = checked(owner.post(f"/v1/assistants/{name}/documents", files=parts))
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(name, total=len(files))
+        while job["finished_at"] is None:
+            time.sleep(0.2)
+            job = checked(owner.get(f"/v1/jobs/{job['id']}"))
+            done = sum(item["state"] not in ("pending", "running") for item in job["items"])
+            progress.update(bar, completed=done)
+    failed = [item for item in job["items"] if item["state"] == "failed"]
+    if failed:
+        raise DemoError(f"not ingested: {failed}")
+
+
+def ask_all(url: str, keys: dict[str, str]) -> None:
+    """Ask with the official client; every cited passage must be one that was returned."""
+    for name, key in keys.items():
+        client = OpenAI(base_url=f"{url}/v1", api_key=key)
+        own = [row for row in QUESTIONS if row["organisation"] == name]
+        answerable = [row for row in own if row["answer"]]
+        for row in answerable[:QUESTIONS_EACH]:
+            ask(client, name, row["question"])
+    unanswerable = next(row for row in QUESTIONS if not row["answer"])
+    step("A question that no document answers")
+    name = unanswerable["organisation"]
+    ask(OpenAI(base_url=f"{url}/v1", api_key=keys[name]), name, unanswerable["question"])
+
+
+def ask(client: OpenAI, assistant: str, question: str) -> None:
+    console.print(Panel(question, title=f"asked {assistant}", title_align="left", style="cyan"))
+    sources: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    stream = client.chat.completions.create(
+        model=assistant, messages=[{"role": "user", "content": question}], stream=True
+    )
+    for chunk in stream:
+        delta = chunk.choices[0].delta
+        console.print(delta.content or "", end="", markup=False, highlight=False)
+        annotations += (delta.model_extra or {}).get("annotations", [])
+        sources += (chunk.model_extra or {}).get("sources", [])
+    console.print()
+    returned = {source["url"]: source for source in sources}
+    cited = {note["url_citation"]["url"] for note in annotations}
+    if not cited <= set(returned):
+        raise DemoError("an answer cites a passage that was not returned")
+    for citation in sorted(cited, key=lambda link: int(returned[link]["number"])):
+        source = returned[citation]
+        page = f", page {source['page']}" if source["page"] else ""
+        quote = " ".join(source["text"].split())[:160]
+        console.print(
+            f"  [bold]\\[{source['number']}][/] {source['heading'] or source['title']}{page}\n"
+            f"      [dim]{quote} ...[/]", highlight=False,
+        )  # fmt: skip
+
+
+def show_separation(url: str, keys: dict[str, str]) -> None:
+    """One organisation's key and another's assistant."""
+    step("A second key sees nothing of another assistant")
+    mine, other = list(keys)[:2]
+    client = OpenAI(base_url=f"{url}/v1", api_key=keys[other])
+    console.print(f"models for the key of {other}: {[model.id for model in client.models.list()]}")
+    try:
+        client.chat.completions.create(
+            model=mine, messages=[{"role": "user", "content": "What do you know?"}]
+        )
+    except APIStatusError as error:
+        console.print(f"asking {mine} with it: {error.status_code} {error.body}")
+        if error.status_code != 404:
+            raise
+    else:
+        raise DemoError("a key could ask an assistant that is not its own")
+
+
+def show_erasure(owner: httpx.Client, home: Path) -> None:
+    """Erase a document and look for its words in every file of the node."""
+    step("Erasing a document")
+    name = ORGANISATIONS[0]
+    row = next(row for row in QUESTIONS if row["organisation"] == name and row["answer"])
+    search = {"assistant": name, "query": row["question"], "limit": 1}
+    found = checked(owner.post("/v1/search", json=search))["data"][0]
+    console.print(f"before, the question finds: {found['name']}")
+    erased = checked(owner.delete(f"/v1/assistants/{name}/documents/{found['document_id']}"))
+    console.print_json(data=erased["result"]["receipt"])
+    after = checked(owner.post("/v1/search", json=search))["data"]
+    if any(hit["document_id"] == found["document_id"] for hit in after):
+        raise DemoError("an erased document was found")
+    needle = found["text"][:60].encode()
+    holding = [path for path in home.rglob("*") if path.is_file() and needle in path.read_bytes()]
+    if holding:
+        raise DemoError(f"erased text stands in {holding}")
+    console.print("its text stands in no file of the node's folder any more")
+
+
+def step(title: str) -> None:
+    console.print()
+    console.rule(f"[bold]{title}", align="left")
+
+
+def checked(response: httpx.Response) -> Any:
+    """The body of a success."""
+    if response.is_error:
+        raise DemoError(f"{response.request.url}: {response.status_code} {response.text}")
+    return response.json()
+
+
+ALCOVE = (sys.executable, "-m", "cli.main")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (DemoError, httpx.HTTPError, subprocess.CalledProcessError) as error:
+        console.print(f"the demo failed: {error}", style="red", markup=False)
+        sys.exit(1)
