@@ -149,14 +149,18 @@ def _load(
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         # Only safetensors: other weight files are pickles.
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            location,
+            dtype=dtype,
+            use_safetensors=True,
+            device_map="cuda" if torch.cuda.is_available() else "cpu",
+        )
         tokenizer = AutoTokenizer.from_pretrained(location)
     finally:
         if noisy:
             enable_progress_bar()  # type: ignore[no-untyped-call]
     check_supported(model.config)
     model.train(mode=False)
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     end_tokens = frozenset(end for end in [*ends, tokenizer.eos_token_id] if end is not None)
