@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.accounting import (
@@ -256,6 +256,7 @@ def test_excess_of_a_sum_over_one_discrete_gaussian(share_sigma, excess):
     assert tau * 2**20 == pytest.approx(excess, rel=0.02)
 
 
+@settings(deadline=None)
 @given(
     shift=st.integers(1, 12),
     share_sigma=st.floats(0.5, 4),
