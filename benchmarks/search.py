@@ -148,7 +148,9 @@ def _collection(size: int, dimension: int) -> Collection:
 
     def unit(count: int) -> Vectors:
         drawn = generator.standard_normal((count, dimension), dtype=np.float32)
-        return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+        lengths = np.linalg.norm(drawn, axis=1, keepdims=True).astype(np.float32)
+        divided: Vectors = np.divide(drawn, lengths, dtype=np.float32)
+        return divided
 
     texts = [f"{' '.join(chosen.choices(WORDS, k=40))} {number}" for number in range(size)]
     asked = [f"{' '.join(chosen.choices(WORDS, k=5))} {n}" for n in range(QUESTIONS)]

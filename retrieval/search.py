@@ -33,7 +33,8 @@ RERANKED = 30
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A passage found. `dense` is its cosine with the question, `lexical` its BM25 (0: no word in
-    common, or a search by `dense` alone), `score` what it is ranked by; `page` counts from 1, `position` in the document from 0.
+    common, or a search by `dense` alone), `score` what it is ranked by; `page` counts from 1,
+    `position` in the document from 0.
     """
 
     chunk_id: str
