@@ -126,9 +126,7 @@ def ingest(owner: httpx.Client, name: str) -> None:
     """Upload an organisation's folder and watch its job."""
     files = sorted(path for path in (EXAMPLES / name).iterdir() if path.is_file())
     with ExitStack() as opened:
-        parts = [
-            ("file", (path.name, opened.enter_context(path.open("rb")))) for path in files
-        ]
+        parts = [("file", (path.name, opened.enter_context(path.open("rb")))) for path in files]
         job = checked(owner.post(f"/v1/assistants/{name}/documents", files=parts))
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:

@@ -1,37 +1,53 @@
 """A question and its passages to a streamed, cited answer: the one call that `api` makes."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from generation.engine import FinishReason, Message, TextDelta, Usage
+from generation.citations import Citation, CitationWriter
+from generation.engine import (
+    Engine,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Message,
+    Started,
+    TextDelta,
+    Usage,
+)
 from generation.passages import Passage
+from generation.prompt import (
+    RELEVANT_DENSE,
+    Prompt,
+    build_prompt,
+    fit_conversation,
+    is_helper_task,
+    relevant_passages,
+)
+
+NOTHING_FOUND = "I found nothing about this in the documents."
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """A conversation that ends with the user's question, and what was found for it.
 
-    `passages` in order of rank. None asks for a reply without documents (a helper prompt of a
-    front-end, or retrieval switched off); an empty tuple says that nothing was found.
+    `passages` in order of rank. None asks for a reply without documents (retrieval switched off,
+    or a helper prompt of a front-end); an empty tuple says that nothing was found. `min_dense` is
+    the similarity below which passages count as irrelevant; it depends on the embedder. The other
+    fields are those of GenerationRequest.
     """
 
     messages: tuple[Message, ...]
     passages: tuple[Passage, ...] | None
+    min_dense: float = RELEVANT_DENSE
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A mark `[n]` at `text[start_index:end_index]` and the passage it stands for."""
-
-    start_index: int
-    end_index: int
-    number: int
-    passage: Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +72,79 @@ class Answer:
 
 
 AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
+
+
+async def answer(engine: Engine, request: AnswerRequest) -> AsyncGenerator[AnswerEvent, None]:
+    """Stream one AnswerStarted, text with a Citation after each mark, and one Answer.
+
+    Where no passage is relevant the answer says so and the model is not asked. A helper prompt of
+    a front-end (`is_helper_task`) is passed on alone, without documents and without history.
+    Closing the generator ends the work on the answer.
+
+    Raises:
+        ValueError: the conversation does not end with the user, or a parameter is out of range.
+        EngineError: as `Engine.generate` raises it.
+    """
+    documents = request.passages
+    if documents is not None and not is_helper_task(request.messages):
+        documents = relevant_passages(documents, request.min_dense)
+        if not documents:
+            yield AnswerStarted(())
+            yield TextDelta(NOTHING_FOUND)
+            yield Answer(NOTHING_FOUND, (), (), Usage(0, 0), "stop")
+            return
+    prompt = await asyncio.to_thread(_prompt, engine, request, documents)
+    generation = GenerationRequest(
+        messages=prompt.messages,
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        stop=request.stop,
+        adapters=request.adapters,
+    )
+    writer = CitationWriter(prompt.passages) if prompt.passages else None
+    text: list[str] = []
+    citations: list[Citation] = []
+    async with aclosing(engine.generate(generation)) as events:
+        async for event in events:
+            pieces: list[TextDelta | Citation] = []
+            match event:
+                case Started():
+                    yield AnswerStarted(prompt.passages)
+                case TextDelta():
+                    pieces = writer.feed(event.text) if writer else [event]
+                case Finished() if writer:
+                    pieces = writer.finish(complete=event.reason == "stop")
+            for piece in pieces:
+                if isinstance(piece, TextDelta):
+                    text.append(piece.text)
+                else:
+                    citations.append(piece)
+                yield piece
+            if isinstance(event, Finished):
+                yield Answer(
+                    "".join(text), tuple(citations), prompt.passages, event.usage, event.reason
+                )
+
+
+def _prompt(
+    engine: Engine, request: AnswerRequest, documents: tuple[Passage, ...] | None
+) -> Prompt:
+    # The reply may ask for more than is left: the engine cuts it off where the context ends.
+    reply = min(request.max_tokens, engine.context_length // 4)
+    room = engine.context_length - reply
+    if is_helper_task(request.messages):
+        conversation = request.messages[-1:]
+    elif documents:
+        return build_prompt(
+            request.messages,
+            documents,
+            count_tokens=engine.count_tokens,
+            prompt_tokens=room,
+            cites=engine.cites,
+        )
+    else:
+        conversation = request.messages
+    messages = fit_conversation(conversation, count_tokens=engine.count_tokens, prompt_tokens=room)
+    return Prompt(messages, ())

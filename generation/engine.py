@@ -135,6 +135,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def cites(self) -> bool:
+        """Whether the model places citation marks itself when the prompt asks for them."""
+        ...
+
+    @property
     def adapters(self) -> frozenset[str]:
         """Names that a request may list in `adapters`."""
         ...
@@ -156,7 +161,7 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """End all replies as "cancelled" and give the model's memory back."""
+        """End all replies as "cancelled"; the engine cannot be used any more."""
         ...
 
 

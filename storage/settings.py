@@ -14,6 +14,8 @@ from pydantic_settings import (
 )
 
 MEBIBYTE = 1 << 20
+PACKAGED = "packaged"
+UPSTREAM = "upstream"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -30,13 +32,13 @@ class NodeSettings(BaseSettings):
     tls_key: Path | None = None
     allow_plain_http: bool = False
 
-    embedder: str = "packaged"
+    embedder: str = PACKAGED
     reranker: str | None = None
     index: Literal["flat", "fp16"] = "flat"
     snapshot_every: int = Field(default=2_000, ge=1)
     snapshot_seconds: float = Field(default=60.0, gt=0)
 
-    generator: str = "packaged"
+    generator: str = PACKAGED
     upstream_url: str | None = None
     upstream_key: SecretStr | None = None
     allow_remote_generator: bool = False
@@ -67,7 +69,7 @@ class NodeSettings(BaseSettings):
                 f"host {self.host} can be reached by others: set tls_certificate and tls_key, or "
                 "allow_plain_http = true where a proxy in front of the node speaks HTTPS"
             )
-        if self.generator == "upstream" and not self.upstream_url:
+        if self.generator == UPSTREAM and not self.upstream_url:
             raise ValueError('generator = "upstream" needs upstream_url')
         return self
 

@@ -16,14 +16,14 @@ from typing import Any, Literal
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
-from generation.prompt import is_helper_prompt
 from pydantic import BaseModel, Field, model_validator
 
 from api.errors import ApiError, responses
 from api.node.auth import Caller, ModelsDep, NodeDep, visible
 from api.node.node import Models, Node
 from api.node.search import LONGEST_QUESTION, find
-from generation.answer import Answer, AnswerEvent, AnswerRequest, AnswerStarted, Citation, answer
+from generation.answer import Answer, AnswerEvent, AnswerRequest, AnswerStarted, answer
+from generation.citations import Citation
 from generation.engine import (
     EngineBusyError,
     EngineError,
@@ -35,6 +35,7 @@ from generation.engine import (
     Usage,
 )
 from generation.passages import Passage
+from generation.prompt import is_helper_task
 from storage.keys import Principal
 from storage.node_tables import Assistant, now
 
@@ -223,7 +224,7 @@ def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -
     given = chat.max_completion_tokens or chat.max_tokens or node.settings.answer_tokens
     return AnswerRequest(
         messages=tuple(messages),
-        passages=_passages(node, models, assistant, chat, messages[-1].content),
+        passages=_passages(node, models, assistant, chat, messages),
         max_tokens=min(given, models.engine.context_length // 2),
         temperature=chat.temperature or 0.0,
         top_p=chat.top_p or 1.0,
@@ -233,10 +234,11 @@ def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -
 
 
 def _passages(
-    node: Node, models: Models, assistant: Assistant, chat: ChatRequest, question: str
+    node: Node, models: Models, assistant: Assistant, chat: ChatRequest, messages: list[Message]
 ) -> tuple[Passage, ...] | None:
-    if not chat.use_context or is_helper_prompt(question):
+    if not chat.use_context or is_helper_task(messages):
         return None
+    question = messages[-1].content
     if not question.strip():
         raise ApiError(400, "empty_question", "the last message is empty", param="messages")
     hits = find(models, assistant, question[:LONGEST_QUESTION], node.settings.passages, chat.filter)
@@ -301,7 +303,7 @@ async def _stream(
             async for event in events:
                 if isinstance(event, TextDelta):
                     yield chunk({"content": event.text})
-                elif isinstance(event, Answer):
+                if isinstance(event, Answer):
                     annotations = [_annotation(c).model_dump() for c in event.citations]
                     sources = [source.model_dump() for source in _sources(event.passages)]
                     delta = {"annotations": annotations} if annotations else {}

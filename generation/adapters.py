@@ -1,0 +1,177 @@
+"""LoRA adapters on one model, chosen for each row of a batch. Used by the engine thread only."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# PEFT's own word for a row that runs the model as it is.
+_BASE = "__base__"
+# What an adapter's file may decide; any other field must have its default value.
+_FIELDS = {
+    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("task_type", "base_model_name_or_path", "revision", "peft_version", "inference_mode"),
+}
+# Other initialisations (PiSSA, OLoRA, ...) also change the model that the adapter is added to.
+_INITIALISATIONS = (True, False, "gaussian", "orthogonal")
+
+
+class AdapterSet:
+    """The adapters that a model holds, and which of them each row of the next pass uses."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._peft: Any = None
+        self._names: set[str] = set()
+        self._pairs: set[tuple[str, str]] = set()
+        self._rows: list[str] = []
+        self._hooked: set[LoraLayer] = set()
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._names)
+
+    def load(self, name: str, folder: Path) -> None:
+        """Add the adapter in `folder` (PEFT format, safetensors) under `name`.
+
+        Raises:
+            ValueError: the name is taken or malformed, or the folder holds no plain LoRA adapter
+                whose finite weights fit this model.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no adapter name: 1 to 64 letters, digits, '-' and '_'")
+        if name in self._names:
+            raise ValueError(f"the generator already holds an adapter called {name!r}")
+        config, weights = _read(folder)
+        internal = _single(name)
+        try:
+            self._insert(internal, config)
+            missing, unexpected = self._fill(internal, weights)
+        except (ValueError, RuntimeError) as error:
+            self._discard(internal)
+            raise ValueError(f"the adapter in {folder} does not fit the model: {error}") from error
+        if missing or unexpected:
+            self._discard(internal)
+            raise ValueError(
+                f"the adapter in {folder} does not fit the model: {len(missing)} tensors are"
+                f" missing and {len(unexpected)} have no place in it"
+            )
+        self._names.add(name)
+        self._hook_new_layers()
+
+    def unload(self, name: str) -> None:
+        """Forget `name` and every pair that it is part of. Raises KeyError if it is not held."""
+        self._names.remove(name)
+        for pair in [pair for pair in self._pairs if name in pair]:
+            self._pairs.remove(pair)
+            self._discard(_pair(*pair))
+        self._discard(_single(name))
+
+    def use(self, rows: Sequence[tuple[str, ...]]) -> None:
+        """The adapters of each row of the next forward pass: none, one, or two at once.
+
+        Two become one adapter, whose factors are theirs side by side: the sum of both updates.
+        """
+        self._rows = [self._internal(adapters) for adapters in rows]
+
+    def _internal(self, adapters: tuple[str, ...]) -> str:
+        match adapters:
+            case ():
+                return _BASE
+            case (name,):
+                return _single(name)
+            case (first, second):
+                pair = (min(first, second), max(first, second))
+                if pair not in self._pairs:
+                    self._combine(pair)
+                return _pair(*pair)
+        raise ValueError(f"a row has at most two adapters, not {len(adapters)}")
+
+    def _combine(self, pair: tuple[str, str]) -> None:
+        if self._peft is None:
+            raise KeyError(pair[0])
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self._peft.base_model.add_weighted_adapter(
+                adapters=[_single(name) for name in pair],
+                weights=[1.0, 1.0],
+                adapter_name=_pair(*pair),
+                combination_type="cat",
+            )
+        self._pairs.add(pair)
+
+    def _insert(self, internal: str, config: LoraConfig) -> None:
+        if self._peft is None:
+            self._peft = PeftModelForCausalLM(self._model, config, adapter_name=internal)
+            self._peft.eval()
+        else:
+            self._peft.add_adapter(internal, config)
+
+    def _fill(self, internal: str, weights: dict[str, torch.Tensor]) -> tuple[list[str], list[str]]:
+        result: Any = set_peft_model_state_dict(self._peft, weights, adapter_name=internal)
+        missing = [key for key in result.missing_keys if f".{internal}." in key]
+        return missing, list(result.unexpected_keys)
+
+    def _discard(self, internal: str) -> None:
+        if self._peft is None or internal not in self._peft.peft_config:
+            return
+        with warnings.catch_warnings():
+            # PEFT warns that no adapter is active, which a choice by row never needs.
+            warnings.simplefilter("ignore", UserWarning)
+            self._peft.delete_adapter(internal)
+
+    def _hook_new_layers(self) -> None:
+        # PEFT's own `adapter_names` argument adds and removes a hook on every layer in every pass,
+        # 9 ms of each decoding step here, and leaves stale hooks behind when a pass raises.
+        for module in self._model.modules():
+            if isinstance(module, LoraLayer) and module not in self._hooked:
+                module.register_forward_pre_hook(self._name_rows, with_kwargs=True)
+                self._hooked.add(module)
+
+    def _name_rows(
+        self, _module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, {**kwargs, "adapter_names": self._rows}
+
+
+def _single(name: str) -> str:
+    # A bare name may be part of PEFT's parameter prefix "lora_", which resets weights on loading.
+    return f"one-{name}"
+
+
+def _pair(first: str, second: str) -> str:
+    return f"two-{first}+{second}"
+
+
+def _read(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """Configuration and weights; nothing in either can name code to run."""
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file() or not (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} needs adapter_config.json and adapter_model.safetensors")
+    config = LoraConfig.from_pretrained(str(folder))
+    if not isinstance(config, LoraConfig):
+        raise ValueError(f"the adapter in {folder} is {config.peft_type}; only LORA is accepted")
+    plain = LoraConfig()
+    changed = [
+        field.name
+        for field in fields(LoraConfig)
+        if field.name not in _FIELDS and getattr(config, field.name) != getattr(plain, field.name)
+    ]
+    if changed:
+        raise ValueError(
+            f"the adapter in {folder} sets {', '.join(changed)}; only plain LoRA is accepted"
+        )
+    config.inference_mode = True
+    weights = load_file(file)
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise ValueError(f"the adapter in {folder} has weights that are not finite numbers")
+    return config, weights

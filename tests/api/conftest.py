@@ -1,0 +1,144 @@
+"""A real node, served by a real process on loopback, for all tests of the API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running node and its first key."""
+
+    url: str
+    key: str
+    home: Path
+    process: subprocess.Popen[bytes]
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+
+    def openai(self, key: str | None = None) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
+
+
+def alcove(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("node") / "home"
+    key = json.loads(alcove("node", "init", "--home", str(home), "--json").stdout)["key"]
+    (home / "settings.toml").write_text(
+        "max_file_bytes = 2_000_000\nmax_rows = 2\nqueue_size = 1\nanswer_tokens = 40\n"
+    )
+    log = home.parent / "server.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home), "--port", "0"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, stdout=stream, stderr=stream,
+        )  # fmt: skip
+    try:
+        yield Served(_ready(home, process, log), key, home, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _ready(home: Path, process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            url: str = json.loads((home / "server.json").read_text())["url"]
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return url
+        except (OSError, ValueError, httpx.TransportError):
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"the node did not become ready:\n{log.read_text()}")
+
+
+@pytest.fixture
+def owner(served: Served) -> Iterator[httpx.Client]:
+    with served.client() as client:
+        yield client
+
+
+Upload = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def upload(owner: httpx.Client) -> Upload:
+    """Upload {name: content} to an assistant and wait for the job."""
+
+    def send(assistant: str, files: dict[str, bytes], **form: Any) -> dict[str, Any]:
+        parts = [("file", (name, content)) for name, content in files.items()]
+        accepted = owner.post(f"/v1/assistants/{assistant}/documents", files=parts, data=form)
+        assert accepted.status_code == 202, accepted.text
+        return wait(owner, accepted.json()["id"])
+
+    return send
+
+
+def wait(client: httpx.Client, job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+        if job["finished_at"] is not None:
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"the job did not finish: {job}")
+
+
+@pytest.fixture
+def assistant(owner: httpx.Client, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh assistant that goes with the test."""
+    name = f"a-{abs(hash(request.node.nodeid)) % 10**8}"
+    assert owner.post("/v1/assistants", json={"name": name}).status_code == 201
+    yield name
+    owner.delete(f"/v1/assistants/{name}")
+
+
+HARBOUR = b"""# Harbour rules
+
+## Mooring fees
+A berth for a boat of up to eight metres costs 42 crowns a night. Fees are paid at the harbour
+office before noon.
+
+## Fire
+In case of fire ring the bronze bell beside the crane three times and walk to the northern pier.
+"""
+
+
+@pytest.fixture(scope="session")
+def harbour(served: Served) -> str:
+    """An assistant that holds one short document about a harbour."""
+    with served.client() as owner:
+        assert owner.post("/v1/assistants", json={"name": "harbour"}).status_code == 201
+        accepted = owner.post(
+            "/v1/assistants/harbour/documents",
+            files=[("file", ("harbour.md", HARBOUR))],
+            data={"external_id": "rules", "attributes": json.dumps({"year": 2025})},
+        )
+        assert wait(owner, accepted.json()["id"])["state"] == "done"
+    return "harbour"

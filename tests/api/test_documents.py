@@ -1,0 +1,198 @@
+"""Uploads, jobs, updates, listing and erasure over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from tests.api.conftest import Served, Upload, wait
+
+
+def text(topic: str) -> bytes:
+    return f"# About {topic}\n\nThe {topic} is kept in the cellar beside the old loom.\n".encode()
+
+
+def test_an_upload_becomes_documents(owner: httpx.Client, assistant: str, upload: Upload) -> None:
+    job = upload(assistant, {"one.md": text("anvil"), "two.txt": text("bellows")})
+    assert job["state"] == "done"
+    assert job["progress"] == 1
+    assert job["result"] == {"done": 2, "duplicate": 0, "failed": 0}
+    listed = owner.get(f"/v1/assistants/{assistant}/documents").json()["data"]
+    assert {document["name"] for document in listed} == {"one.md", "two.txt"}
+    one = owner.get(f"/v1/assistants/{assistant}/documents/{listed[0]['id']}").json()
+    assert one == listed[0]
+    passages = owner.get(f"/v1/assistants/{assistant}/documents/{one['id']}/passages").json()
+    assert len(passages["data"]) == one["passages"] == 1
+
+
+def test_bad_files_fail_alone(owner: httpx.Client, assistant: str, upload: Upload) -> None:
+    job = upload(
+        assistant,
+        {
+            "good.md": text("lantern"),
+            "empty.txt": b"",
+            "broken.pdf": b"%PDF-1.7\nnothing",
+            "binary.txt": bytes(range(256)) * 40,
+            "huge.txt": b"x" * 2_000_001,
+        },
+    )
+    assert job["state"] == "done"
+    states = {
+        item["name"]: (item["state"], (item["error"] or {}).get("code")) for item in job["items"]
+    }
+    assert states["good.md"] == ("done", None)
+    assert states["empty.txt"] == ("failed", "empty")
+    assert states["broken.pdf"] == ("failed", "broken")
+    assert states["binary.txt"] == ("failed", "unsupported_type")
+    assert states["huge.txt"] == ("failed", "too_large")
+    assert all(item["error"]["message"] for item in job["items"] if item["state"] == "failed")
+
+
+def test_the_same_content_is_stored_once(
+    owner: httpx.Client, assistant: str, upload: Upload
+) -> None:
+    first = upload(assistant, {"a.md": text("spindle")})["items"][0]
+    again = upload(assistant, {"b.md": text("spindle")})["items"][0]
+    assert (again["state"], again["document_id"]) == ("duplicate", first["document_id"])
+    assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 1
+
+
+def test_an_external_id_is_updated_in_place(
+    owner: httpx.Client, assistant: str, upload: Upload
+) -> None:
+    old = upload(assistant, {"a.md": text("quern")}, external_id="x")["items"][0]
+    new = upload(assistant, {"a.md": text("mangle")}, external_id="x")["items"][0]
+    assert new["document_id"] == old["document_id"]
+    listed = owner.get(f"/v1/assistants/{assistant}/documents", params={"external_id": "x"})
+    (document,) = listed.json()["data"]
+    assert (document["version"], document["passages"]) == (2, 1)
+    search = {"assistant": assistant, "query": "quern", "mode": "lexical"}
+    assert owner.post("/v1/search", json=search).json()["data"] == []
+
+
+def test_paging_covers_everything_once(owner: httpx.Client, assistant: str, upload: Upload) -> None:
+    upload(assistant, {f"{n}.md": text(f"object number {n}") for n in range(7)})
+    seen: list[str] = []
+    after: str | None = None
+    while True:
+        params = {"limit": 3} | ({"after": after} if after else {})
+        page = owner.get(f"/v1/assistants/{assistant}/documents", params=params).json()
+        seen += [document["name"] for document in page["data"]]
+        after = page["next_after"]
+        if after is None:
+            break
+    assert sorted(seen) == [f"{n}.md" for n in range(7)]
+
+
+def test_filters_choose_documents(owner: httpx.Client, assistant: str, upload: Upload) -> None:
+    upload(assistant, {"a.md": text("red kiln")}, attributes=json.dumps({"year": 2001}))
+    upload(assistant, {"b.md": text("blue kiln")}, attributes=json.dumps({"year": 2020}))
+    search = {"assistant": assistant, "query": "kiln", "filter": {"year": {"$gte": 2010}}}
+    assert [hit["name"] for hit in owner.post("/v1/search", json=search).json()["data"]] == ["b.md"]
+    listed = owner.get(
+        f"/v1/assistants/{assistant}/documents", params={"filter": json.dumps({"year": 2001})}
+    )
+    assert [document["name"] for document in listed.json()["data"]] == ["a.md"]
+
+
+def test_an_erased_document_is_gone_and_has_a_receipt(
+    owner: httpx.Client, assistant: str, upload: Upload, served: Served
+) -> None:
+    rare = "zyxwvutization"
+    document = upload(assistant, {"s.md": text(rare)})["items"][0]["document_id"]
+    erased = owner.delete(f"/v1/assistants/{assistant}/documents/{document}")
+    assert erased.status_code == 200
+    receipt = erased.json()["result"]["receipt"]
+    assert receipt["documents"] == [{"id": document, "passages": 1, "vectors": 1}]
+    assert receipt["adapters"]
+    assert receipt["not_covered"]
+    holding = [
+        path
+        for path in served.home.rglob("*")
+        if path.is_file() and rare[3:].encode() in path.read_bytes()
+    ]
+    assert holding == []
+    assert owner.get(f"/v1/assistants/{assistant}/documents/{document}").status_code == 404
+    assert owner.delete(f"/v1/assistants/{assistant}/documents/{document}").status_code == 404
+
+
+def test_many_are_erased_with_one_receipt(
+    owner: httpx.Client, assistant: str, upload: Upload
+) -> None:
+    items = upload(assistant, {f"{n}.md": text(f"thing {n}") for n in range(4)})["items"]
+    ids = [item["document_id"] for item in items[:3]]
+    erased = owner.post(f"/v1/assistants/{assistant}/documents/erase", json={"ids": ids})
+    assert [d["id"] for d in erased.json()["result"]["receipt"]["documents"]] == ids
+    assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 1
+    unknown = owner.post(
+        f"/v1/assistants/{assistant}/documents/erase",
+        json={"ids": [items[3]["document_id"], "doc-0"]},
+    )
+    assert unknown.status_code == 404
+    assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 1
+
+
+def test_deleting_an_assistant_removes_its_text(owner: httpx.Client, served: Served) -> None:
+    assert owner.post("/v1/assistants", json={"name": "shortlived"}).status_code == 201
+    files = [("file", ("s.md", text("qwertzuiopation")))]
+    job = owner.post("/v1/assistants/shortlived/documents", files=files).json()
+    wait(owner, job["id"])
+    assert owner.delete("/v1/assistants/shortlived").status_code == 204
+    assert owner.get("/v1/assistants/shortlived").status_code == 404
+    assert owner.get(f"/v1/jobs/{job['id']}").status_code == 404
+    holding = [
+        path
+        for path in served.home.rglob("*")
+        if path.is_file() and b"wertzuiopation" in path.read_bytes()
+    ]
+    assert holding == []
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"attributes": "[1]"}, 400),
+        ({"attributes": '{"a": {"b": 1}}'}, 400),
+        ({"attributes": "{"}, 400),
+        ({"external_id": ["a", "b"]}, 400),
+        ({"external_id": ""}, 400),
+    ],
+)
+def test_wrong_uploads_are_refused_whole(
+    owner: httpx.Client, assistant: str, form: dict[str, object], status: int
+) -> None:
+    files = [("file", ("a.md", text("sieve")))]
+    refused = owner.post(f"/v1/assistants/{assistant}/documents", files=files, data=form)
+    assert refused.status_code == status
+    assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 0
+
+
+def test_asking_right_after_an_upload_is_told_that_it_is_pending(
+    owner: httpx.Client, assistant: str
+) -> None:
+    files = [("file", ("a.md", text("plough") * 200))]
+    job = owner.post(f"/v1/assistants/{assistant}/documents", files=files).json()
+    assert job["finished_at"] is None
+    assert job["items"][0]["state"] in ("pending", "running")
+    assert wait(owner, job["id"])["state"] == "done"
+
+
+def test_a_weight_is_learned_from_labelled_questions(
+    owner: httpx.Client, assistant: str, upload: Upload
+) -> None:
+    items = upload(assistant, {f"{n}.md": text(f"tool {n:03}") for n in range(25)})["items"]
+    questions = [
+        {"question": f"Where is tool {n:03} kept?", "document_ids": [item["document_id"]]}
+        for n, item in enumerate(items)
+    ]
+    url = f"/v1/assistants/{assistant}/weight"
+    learned = owner.put(url, json={"questions": questions}).json()
+    assert learned["weight_source"] == "labels"
+    assert 0 <= learned["lexical_weight"] <= 1
+    upload(assistant, {"more.md": text("one more tool")})
+    time.sleep(2.5)
+    after = owner.get(f"/v1/assistants/{assistant}").json()
+    assert after["lexical_weight"] == learned["lexical_weight"]
