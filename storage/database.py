@@ -26,7 +26,10 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine = create_engine(f"sqlite+pysqlite:///{path}", module=sqlite, pool_size=20)
+        # An error that is logged must not quote the texts that a statement carried.
+        self._engine = create_engine(
+            f"sqlite+pysqlite:///{path}", module=sqlite, pool_size=20, hide_parameters=True
+        )
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         self._writer = self._engine.execution_options(alcove_begin="BEGIN IMMEDIATE")

@@ -87,9 +87,13 @@ class NodeHome:
         finally:
             os.close(descriptor)
 
-    def announce(self, url: str, key: str) -> None:
-        """Write where the server listens, readable by the owner of the folder only."""
-        write_private(self.address, json.dumps({"url": url, "key": key}).encode())
+    def announce(self, url: str, key: str, certificate: str | None = None) -> None:
+        """Write where the server listens, readable by the owner of the folder only.
+
+        `certificate` is the server's own, PEM; None where it speaks plain HTTP.
+        """
+        announced = {"url": url, "key": key, "certificate": certificate}
+        write_private(self.address, json.dumps(announced).encode())
 
     def withdraw(self) -> None:
         self.address.unlink(missing_ok=True)

@@ -30,25 +30,30 @@ log = structlog.get_logger()
 LARGEST_BODY = 2_048 * MEBIBYTE
 
 
-def create_app(node: Node, on_failure: Callable[[Exception], None]) -> FastAPI:
+def create_app(
+    node: Node, on_failure: Callable[[Exception], None], *, load: bool = True
+) -> FastAPI:
     """The application of an opened node; its models load while it answers /health already.
 
-    `on_failure` is called, in another thread, with the reason why they cannot be loaded.
+    `on_failure` is called, in another thread, with the reason why they cannot be loaded. Without
+    `load` it stays "starting", which is enough for keys and for reading what the database holds.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        def load() -> None:
+        def load_models() -> None:
             try:
                 node.load()
                 log.info("ready")
             except Exception as error:
                 on_failure(error)
 
-        loader = threading.Thread(target=load, name="load", daemon=True)
-        loader.start()
+        loader = threading.Thread(target=load_models, name="load", daemon=True)
+        if load:
+            loader.start()
         yield
-        await to_thread.run_sync(loader.join)
+        if load:
+            await to_thread.run_sync(loader.join)
         if node.models is not None:
             await node.models.engine.close()
         await to_thread.run_sync(node.close)

@@ -15,6 +15,8 @@ from storage import keys
 from storage.keys import Principal
 from storage.node_tables import Assistant, Scope
 
+SESSION = Principal(key_id="session", scope=Scope.OWNER, assistant_ids=None)
+
 _bearer = HTTPBearer(auto_error=False, description="A key made by `alcove key create`.")
 
 
@@ -29,6 +31,8 @@ def get_principal(
 ) -> Principal:
     if credentials is None:
         raise ApiError(401, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
+    if node.is_session_key(credentials.credentials):
+        return SESSION
     with node.database.read() as session:
         principal = keys.verify(session, credentials.credentials)
     if principal is None:

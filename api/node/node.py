@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
+import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from storage import keys
@@ -57,6 +60,18 @@ class Node:
         self._resources.callback(self.database.close)
         self.database.migrate()
         self.models: Models | None = None
+        # For the owner's own command line; it is stored nowhere by the node and ends with it.
+        self.session_key = SecretStr(f"{keys.PREFIX}_session_{secrets.token_urlsafe(32)}")
+
+    def is_session_key(self, token: str) -> bool:
+        """Whether `token` is this process's session key; compared in constant time."""
+        own = self.session_key.get_secret_value()
+        return hmac.compare_digest(token.encode(), own.encode())
+
+    def is_fresh(self) -> bool:
+        """Whether there is no assistant yet: the first `load` makes one."""
+        with self.database.read() as session:
+            return session.scalar(select(Assistant.id).limit(1)) is None
 
     def load(self) -> Models:
         """Load the models and open the documents. Takes some 10 s, the first time a minute.
@@ -84,9 +99,7 @@ class Node:
         worker = ParseWorker(limits, tokenizer, embedder.max_tokens)
         library = Library(settings, self.database, embedder, worker, self._reranker())
         self._resources.callback(library.close)
-        with self.database.read() as session:
-            fresh = session.scalar(select(Assistant.id).limit(1)) is None
-        if fresh:
+        if self.is_fresh():
             library.create_assistant(DEFAULT_ASSISTANT)
         self.models = Models(embedder, library, open_engine(settings))
         return self.models

@@ -1,0 +1,41 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DEFAULT_HOME = Path("~/.alcove")
+
+
+def _absolute(home: Path) -> Path:
+    return home.expanduser().absolute()
+
+
+Home = Annotated[
+    Path,
+    typer.Option(
+        "--home", envvar="ALCOVE_HOME", help="The node's folder.", metavar="DIR", callback=_absolute
+    ),
+]
+AssistantName = Annotated[
+    str, typer.Option("--assistant", help="The assistant, by its name.", metavar="NAME")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")]
+
+
+def json_object(given: str | None) -> dict[str, Any] | None:
+    """The value of an option that takes a JSON object."""
+    if given is None:
+        return None
+    try:
+        value = json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter('not a JSON object, such as {"name": "report.pdf"}')
+    return value

@@ -1,0 +1,66 @@
+"""What a command prints: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+# Wide enough that a pipe gets whole rows.
+PIPE_WIDTH = 240
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """`text` without the control characters by which a document could drive the terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def result_console() -> Console:
+    """For results, plain where they go into a pipe."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def message_console() -> Console:
+    """For progress, hints and warnings."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """Print a hint or a warning."""
+    print(clean(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show(text: str) -> None:
+    """Print a line of the result."""
+    print(clean(text), flush=True)  # noqa: T201
+
+
+def show_json(value: Any) -> None:
+    """Print the one JSON document of a command."""
+    print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)  # noqa: T201
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows; None is an empty cell. Long cells are folded, never cut."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else clean(str(cell)) for cell in row))
+    result_console().print(table)
+
+
+def when(seconds: int | None) -> str | None:
+    """A time of the API, seconds since the epoch, in local time."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,115 @@
+"""The node's application, served by a thread: for `alcove node serve`, and for a command alone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+
+from api.node.app import create_app
+from api.node.node import Node
+from cli.errors import CommandError, os_error_message
+
+THREAD = "server"
+# Answers that are still being streamed get this long before they are cut.
+GRACE_SECONDS = 3
+# Loading a model cannot be interrupted; what it had begun is done again at the next start.
+LOADING_GRACE_SECONDS = 2.0
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A certificate with its chain, and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        CommandError: the address is not this machine's or the port is not free.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise CommandError(
+            f"cannot listen on {host}, port {port}: {os_error_message(error)}"
+        ) from error
+
+
+class NodeServer:
+    """Serves an opened node on a listening socket until the `with` block ends, then closes both."""
+
+    def __init__(
+        self, node: Node, listener: socket.socket, *, load: bool = True, tls: Tls | None = None
+    ) -> None:
+        """With `load` the models are loaded too (api.node.app.create_app).
+
+        Raises:
+            OSError: the certificate or its key cannot be read or do not match.
+        """
+        self._node = node
+        self._listener = listener
+        self._over = threading.Event()
+        self._failure: Exception | None = None
+        config = uvicorn.Config(
+            create_app(node, self._failed, load=load),
+            lifespan="on",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
+        )
+        config.load()
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
+        host, port = listener.getsockname()[:2]
+        local = LOOPBACK.get(host, host)
+        self.url = f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
+
+    def check(self) -> None:
+        """Raise CommandError if the models could not be loaded."""
+        if self._failure is not None:
+            raise CommandError(f"the node cannot start: {self._failure}") from self._failure
+
+    def wait(self) -> None:
+        """Return when the server has ended by itself; `check` may say why."""
+        self._over.wait()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(None if self._node.models is not None else LOADING_GRACE_SECONDS)
+        if not self._thread.is_alive():
+            self._listener.close()
+            self._node.close()
+
+    def _run(self) -> None:
+        try:
+            self._server.run([self._listener])
+        finally:
+            self._over.set()
+
+    def _failed(self, error: Exception) -> None:
+        self._failure = error
+        self._over.set()
+
+
+def is_abandoned() -> bool:
+    """Whether a server of this process could not be waited for, because it loads its models."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
