@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
@@ -60,10 +61,15 @@ def node_client(home: Path, *, models: bool = True) -> Iterator[httpx.Client]:
         with _own_server(home, models) as client:
             yield client
     else:
-        with _client(address) as client:
+        with open_client(address) as client:
             if models:
                 _wait_until_ready(client, lambda: None)
             yield client
+
+
+def quoted(name: str) -> str:
+    """A name or an id as one segment of a path."""
+    return quote(name, safe="")
 
 
 def running_server(home: NodeHome) -> Address | None:
@@ -107,14 +113,14 @@ def _own_server(home: Path, models: bool) -> Iterator[httpx.Client]:
     load = models or node.is_fresh()
     with NodeServer(node, listen("127.0.0.1", 0), load=load) as server:
         address = Address(server.url, node.session_key.get_secret_value(), None)
-        with _client(address) as client:
+        with open_client(address) as client:
             if load:
                 _wait_until_ready(client, server.check)
             yield client
 
 
 @contextmanager
-def _client(address: Address) -> Iterator[httpx.Client]:
+def open_client(address: Address) -> Iterator[httpx.Client]:
     client = httpx.Client(
         base_url=address.url,
         headers={"Authorization": f"Bearer {address.key}"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Literal
 
@@ -40,6 +41,8 @@ def configure(audience: Audience) -> None:
     # What libraries say of their work at INFO may hold texts; what they warn of is kept.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _rendering(audience: Audience) -> list[Processor]:

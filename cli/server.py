@@ -77,7 +77,9 @@ class NodeServer:
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
         host, port = listener.getsockname()[:2]
         local = LOOPBACK.get(host, host)
-        self.url = f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
+        self.url = (
+            f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
+        )
 
     def check(self) -> None:
         """Raise CommandError if the models could not be loaded."""

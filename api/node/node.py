@@ -23,7 +23,6 @@ from storage.settings import NodeSettings
 
 if TYPE_CHECKING:
     from generation.engine import Engine
-
     from retrieval.embedding import Embedder
     from retrieval.library import Library
     from retrieval.search import Reranker
