@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol, cast
 
 from rich.console import Console
@@ -28,9 +29,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("name", choices=names)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--full", action="store_true", help="peers at full size, nothing reused")
+    parser.add_argument("--quick", action="store_true", help="a smaller case, in a minute or two")
+    parser.add_argument("--data", type=Path, help="a folder of data sets, one folder each")
     chosen = parser.parse_args(arguments)
     benchmark = cast(Benchmark, importlib.import_module(f"benchmarks.{chosen.name}"))
-    rows = benchmark.run(Options(full=chosen.full))
+    rows = benchmark.run(Options(full=chosen.full, quick=chosen.quick, data=chosen.data))
     if chosen.json:
         print(header(), file=sys.stderr)
         for row in rows:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import dp_accounting  # type: ignore[import-untyped]
+import dp_accounting
 import numpy as np
-from dp_accounting.rdp import RdpAccountant  # type: ignore[import-untyped]
+from dp_accounting.rdp import RdpAccountant
 
 from benchmarks.report import Options, Row, seconds, versioned
 from privacy.accounting import ORDERS, rdp_to_epsilon

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -19,6 +20,10 @@ class Options:
 
     full: bool = False
     """Measure the peers at full size, where the default is to scale or reuse a result."""
+    quick: bool = False
+    """Measure a smaller case, in a minute or two."""
+    data: Path | None = None
+    """Where data sets lie, one folder each with corpus.jsonl.gz and queries.jsonl.gz."""
 
 
 @dataclass(frozen=True, slots=True)

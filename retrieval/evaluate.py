@@ -89,7 +89,9 @@ def evaluate(
         DataError: there are no questions of that split, or one has no answer in the corpus.
     """
     known = {passage.id for passage in corpus}
-    asked = [query for query in queries if query.split == split and query.gold_ids & known]
+    # What a limit left out can be neither found nor missed.
+    queries = [replace(q, gold_ids=q.gold_ids & known) for q in queries if q.gold_ids & known]
+    asked = [query for query in queries if query.split == split]
     if not asked:
         raise DataError(f"no question of the split {split!r} has its answer in the corpus")
 
@@ -228,8 +230,7 @@ def _fit(
     training: dict[str, list[Query]] = defaultdict(list)
     for query in sorted(queries, key=lambda q: hashlib.sha256(q.id.encode()).digest()):
         own = training[group(query)]
-        known = group(query) in library.assistants
-        if known and query.split == TRAINING and len(own) < MOST_TRAINING:
+        if query.split == TRAINING and len(own) < MOST_TRAINING:
             own.append(query)
     labelled: dict[str, list[fusion.Labelled]] = defaultdict(list)
     chosen = [query for own in training.values() for query in own]

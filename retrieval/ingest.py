@@ -32,8 +32,9 @@ from storage.node_tables import ItemState, JobItem
 
 log = structlog.get_logger()
 
-# Passages embedded in one call: enough to keep the model busy, few enough to show progress.
-GROUP = 64
+# Passages of several documents that are embedded together, and in one call of the model.
+GROUP = 256
+BATCH = 32
 PARSED_AHEAD = 8
 NICENESS = 10
 PROGRESS_SECONDS = 1.0
@@ -186,27 +187,29 @@ class Ingester:
         return group
 
     def _embed(self, group: Sequence[_Parsed], texts: list[str]) -> Vectors:
-        parts = [np.empty((0, self._embedder.dimension), np.float32)]
+        vectors = np.empty((len(texts), self._embedder.dimension), np.float32)
+        # Texts of one length together need no padding, which costs as much as text.
+        longest_first = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         reported = time.monotonic()
-        for start in range(0, len(texts), GROUP):
+        for start in range(0, len(texts), BATCH):
             if self._closing.is_set():
                 raise _StoppedError
-            parts.append(self._embedder.passages(texts[start : start + GROUP]))
+            places = longest_first[start : start + BATCH]
+            vectors[places] = self._embedder.passages([texts[place] for place in places])
             if time.monotonic() - reported > PROGRESS_SECONDS:
                 reported = time.monotonic()
-                self._report(group, start + GROUP)
-        return np.concatenate(parts)
+                self._report(group, (start + len(places)) / len(texts))
+        return vectors
 
-    def _report(self, group: Sequence[_Parsed], done: int) -> None:
+    def _report(self, group: Sequence[_Parsed], share: float) -> None:
         with self._database.write() as session:
             for parsed in group:
                 total = len(parsed.document.passages)
                 session.execute(
                     update(JobItem)
                     .where(JobItem.id == parsed.item.id)
-                    .values(chunks=total, chunks_done=max(0, min(done, total)))
+                    .values(chunks=total, chunks_done=int(share * total))
                 )
-                done -= total
 
     def _store(self, parsed: _Parsed, vectors: Vectors) -> None:
         item = parsed.item

@@ -33,7 +33,8 @@ RERANKED = 30
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A passage found. `dense` is its cosine with the question, `lexical` its BM25 (0: no word in
-    common), `score` what it is ranked by; `page` counts from 1, `position` in the document from 0.
+    common, or a search by `dense` alone), `score` what it is ranked by; `page` counts from 1,
+    `position` in the document from 0.
     """
 
     chunk_id: str
@@ -148,7 +149,9 @@ class Searcher:
             KeyError: there is no such assistant.
         """
         with self._database.read() as session:
-            rows, candidates = self._candidates(session, assistant_id, question, where)
+            rows, candidates = self._candidates(
+                session, assistant_id, question, where, lexically=mode != "dense"
+            )
             weight = session.get_one(Assistant, assistant_id).lexical_weight
         if mode == "dense":
             scores = candidates.dense
@@ -171,7 +174,7 @@ class Searcher:
     ) -> fusion.Candidates:
         """What a search would choose from; `text_only` keeps headings out of the lexical match."""
         with self._database.read() as session:
-            return self._candidates(session, assistant_id, question, None, text_only)[1]
+            return self._candidates(session, assistant_id, question, None, text_only=text_only)[1]
 
     def _candidates(
         self,
@@ -179,12 +182,18 @@ class Searcher:
         assistant_id: int,
         question: str,
         where: Filter | None,
+        *,
+        lexically: bool = True,
         text_only: bool = False,
     ) -> tuple[list[Any], fusion.Candidates]:
         documents = filters.condition(where) if where else None
         allowed = _allowed_ids(session, assistant_id, documents)
         pending = self._dense.search(question, self._stores[assistant_id].index, allowed)
-        words = _lexical_scores(session, assistant_id, question, documents, text_only)
+        words = (
+            _lexical_scores(session, assistant_id, question, documents, text_only)
+            if lexically
+            else {}
+        )
         vector, nearest = pending.result()
         rows = _rows(session, assistant_id, {i for i, _ in nearest} | set(words))
         stored = np.array([np.frombuffer(row.vector, "<f4") for row in rows], np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -15,7 +16,6 @@ from pydantic_settings import (
 
 MEBIBYTE = 1 << 20
 PACKAGED = "packaged"
-UPSTREAM = "upstream"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -41,6 +41,7 @@ class NodeSettings(BaseSettings):
     generator: str = PACKAGED
     upstream_url: str | None = None
     upstream_key: SecretStr | None = None
+    upstream_context: int = Field(default=8_192, ge=256)
     allow_remote_generator: bool = False
     answer_tokens: int = Field(default=160, ge=1)
     max_rows: int = Field(default=4, ge=1)
@@ -69,9 +70,21 @@ class NodeSettings(BaseSettings):
                 f"host {self.host} can be reached by others: set tls_certificate and tls_key, or "
                 "allow_plain_http = true where a proxy in front of the node speaks HTTPS"
             )
-        if self.generator == UPSTREAM and not self.upstream_url:
-            raise ValueError('generator = "upstream" needs upstream_url')
+        if self.upstream_url is not None:
+            self._check_upstream(self.upstream_url)
         return self
+
+    def _check_upstream(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"upstream_url {url!r} is no address; give one like http://host/v1")
+        if self.generator == PACKAGED:
+            raise ValueError("upstream_url needs generator, the name of the upstream's model")
+        if parts.hostname not in LOOPBACK and not self.allow_remote_generator:
+            raise ValueError(
+                f"questions and passages would leave this host for {parts.hostname}: "
+                "set allow_remote_generator = true if that is what you want"
+            )
 
     @classmethod
     def settings_customise_sources(

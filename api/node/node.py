@@ -78,7 +78,7 @@ class Node:
         Raises:
             EmbedderError, LibraryError, EngineError: something cannot be loaded; says why.
         """
-        from generation import engines
+        from generation.engines import open_engine
         from retrieval.embedding import Embedder
         from retrieval.library import DEFAULT_ASSISTANT, Library
         from retrieval.parse_worker import ParseWorker
@@ -100,7 +100,7 @@ class Node:
         self._resources.callback(library.close)
         if self.is_fresh():
             library.create_assistant(DEFAULT_ASSISTANT)
-        self.models = Models(embedder, library, engines.open_engine(settings))
+        self.models = Models(embedder, library, open_engine(settings))
         return self.models
 
     def close(self) -> None:
