@@ -1,0 +1,80 @@
+"""`alcove assistant`: make, list and delete assistants."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import WRONG_USAGE, CommandError
+from cli.options import DEFAULT_HOME, AsJson, Home, Yes
+from cli.output import show, show_json, show_table, when
+
+app = typer.Typer(help="Make, list and delete assistants.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The assistant's name.")]
+
+
+@app.command()
+def create(
+    name: Name,
+    home: Home = DEFAULT_HOME,
+    description: Annotated[str, typer.Option(help="What it knows.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make an assistant without documents."""
+    from cli.client import node_client
+
+    with node_client(home) as client:
+        new = {"name": name, "description": description}
+        made = client.post("/v1/assistants", json=new).json()
+    if as_json:
+        show_json(made)
+        return
+    show(f"There is an assistant called {name}.")
+
+
+@app.command("list")
+def list_assistants(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List the assistants and what they hold."""
+    from cli.client import node_client
+
+    with node_client(home) as client:
+        found = client.get("/v1/assistants").json()
+    if as_json:
+        show_json(found)
+        return
+    columns = ("name", "documents", "passages", "created", "description")
+    show_table(columns, [_row(assistant) for assistant in found["data"]])
+
+
+@app.command()
+def delete(
+    name: Name, home: Home = DEFAULT_HOME, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Erase an assistant with all its documents."""
+    from cli.client import node_client, quoted
+
+    path = f"/v1/assistants/{quoted(name)}"
+    with node_client(home) as client:
+        found = client.get(path).json()
+        if not yes:
+            _confirm(f"Erase {name} with its {found['documents']} documents?")
+        client.delete(path)
+    if as_json:
+        show_json({"deleted": name, "documents": found["documents"]})
+        return
+    show(f"{name} is deleted with its {found['documents']} documents.")
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise CommandError("this cannot be undone: confirm it with --yes", WRONG_USAGE)
+    typer.confirm(question, abort=True, err=True)
+
+
+def _row(assistant: dict[str, Any]) -> tuple[object, ...]:
+    created = when(assistant["created_at"])
+    counts = assistant["documents"], assistant["passages"]
+    return assistant["name"], *counts, created, assistant["description"]

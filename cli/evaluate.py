@@ -1,0 +1,130 @@
+"""`alcove evaluate`: how well labelled questions find their passages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import CommandError
+from cli.options import AsJson
+from cli.output import message_console, show, show_json, show_table
+
+METRICS = ("mrr@10", "recall@10", "ndcg@10")
+# The hybrid's row is followed by that of an assistant that has learned no weight.
+HYBRID = ("hybrid", "hybrid_default", "weights")
+
+
+class Scope(StrEnum):
+    CLIENT = "client"
+    GLOBAL = "global"
+
+
+class Mode(StrEnum):
+    DENSE = "dense"
+    LEXICAL = "lexical"
+    HYBRID = "hybrid"
+    ALL = "all"
+
+
+def evaluate(
+    corpus: Annotated[
+        Path, typer.Option(help="JSON lines with id, text, title, client; plain or gzip.")
+    ],
+    queries: Annotated[
+        Path, typer.Option(help="JSON lines with id, text, client, gold_ids, split.")
+    ],
+    scope: Annotated[
+        Scope, typer.Option(help="client: search each client's own passages; global: all.")
+    ] = Scope.CLIENT,
+    split: Annotated[str, typer.Option(help="The questions to report on.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many passages of each client.", min=1)
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="What to report.")] = Mode.ALL,
+    cache: Annotated[
+        Path | None, typer.Option(help="A folder that keeps the vectors for the next time.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure retrieval on labelled questions, with the code that serves a node.
+
+    The weight of the hybrid is learned from the questions of the split `train`.
+    """
+    found = _evaluate(corpus, queries, scope, split, limit, cache)
+    if mode is not Mode.ALL:
+        kept = HYBRID if mode is Mode.HYBRID else (mode.value,)
+        left_out = {"dense", "lexical", *HYBRID} - set(kept)
+        found = {name: value for name, value in found.items() if name not in left_out}
+    if as_json:
+        show_json(found)
+    else:
+        _show(found)
+
+
+def _evaluate(
+    corpus: Path, queries: Path, scope: Scope, split: str, limit: int | None, cache: Path | None
+) -> dict[str, Any]:
+    from cli import logs
+    from retrieval import labelled
+
+    logs.configure("command")
+    try:
+        passages = labelled.read_corpus(corpus)
+        questions = labelled.read_queries(queries)
+    except labelled.DataError as error:
+        raise CommandError(str(error)) from error
+    if limit is not None:
+        passages = labelled.limit(passages, limit)
+
+    # Only now what takes seconds to import: a wrong file is reported at once.
+    from retrieval import evaluate as evaluation
+    from retrieval.embedding import Embedder, EmbedderError
+    from retrieval.vector_cache import VectorCache
+
+    try:
+        with message_console().status("loading the embedder"):
+            embedder = Embedder()
+        vectors = nullcontext() if cache is None else closing(VectorCache(cache, embedder.identity))
+        with vectors as kept, _progress() as progress:
+            return evaluation.evaluate(
+                passages, questions, embedder,
+                scope=scope.value, split=split, cache=kept, progress=progress,
+            ).as_json()  # fmt: skip
+    except (labelled.DataError, EmbedderError) as error:
+        raise CommandError(str(error)) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage; the total of a stage may be unknown (0)."""
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+    console = message_console()
+    columns = (TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.completed}"))
+    stages: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total or None)
+            bars.update(stages[stage], completed=done)
+
+        yield report
+
+
+def _show(found: dict[str, Any]) -> None:
+    show(f"{found['queries']} questions, {found['passages']} passages, {found['clients']} clients")
+    rows = [
+        (name, *(f"{values[metric]:.3f}" for metric in METRICS))
+        for name, values in found.items()
+        if isinstance(values, dict) and METRICS[0] in values
+    ]
+    show_table(("mode", *METRICS), rows)
+    if "weights" in found:
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found["weights"].items())
+        show(f"fitted lexical weights: {weights}")

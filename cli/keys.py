@@ -1,0 +1,90 @@
+"""`alcove key`: make, list and revoke keys."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_HOME, AsJson, Home
+from cli.output import say, show, show_json, show_table, when
+
+app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
+
+
+class KeyScope(StrEnum):
+    OWNER = "owner"
+    USER = "user"
+
+
+@app.command()
+def create(
+    home: Home = DEFAULT_HOME,
+    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    scope: Annotated[
+        KeyScope, typer.Option(help="user: asks and searches; owner: manages documents too.")
+    ] = KeyScope.USER,
+    assistant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assistant", metavar="NAME", show_default="default",
+            help="An assistant that the key may see; may be repeated.",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--every-assistant", help="All assistants, those to come too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Make a key and print it, which is done this once."""
+    from cli.client import node_client
+
+    if every and assistant:
+        raise typer.BadParameter("--assistant and --every-assistant exclude each other")
+    names = None if every else assistant or ["default"]
+    with node_client(home, models=False) as client:
+        new = {"label": label, "scope": scope.value, "assistants": names}
+        made = client.post("/v1/keys", json=new).json()
+    if as_json:
+        show_json(made)
+        return
+    say(f"The key {made['id']} is shown this once:")
+    show(made["key"])
+
+
+@app.command("list")
+def list_keys(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List all keys, revoked ones too. Their secrets are not kept."""
+    from cli.client import node_client
+
+    with node_client(home, models=False) as client:
+        found = client.get("/v1/keys").json()
+    if as_json:
+        show_json(found)
+        return
+    columns = ("id", "label", "scope", "assistants", "created", "revoked")
+    show_table(columns, [_row(key) for key in found["data"]])
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as listed.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """End a key at once."""
+    from cli.client import node_client, quoted
+
+    with node_client(home, models=False) as client:
+        client.delete(f"/v1/keys/{quoted(key_id)}")
+    if as_json:
+        show_json({"revoked": key_id})
+        return
+    show(f"The key {key_id} is revoked.")
+
+
+def _row(key: dict[str, Any]) -> tuple[object, ...]:
+    names = "every one" if key["assistants"] is None else ", ".join(key["assistants"])
+    times = when(key["created_at"]), when(key["revoked_at"])
+    return key["id"], key["label"], key["scope"], names, *times

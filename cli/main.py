@@ -1,0 +1,71 @@
+"""The `alcove` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+
+import typer
+
+from cli import assistants, documents, keys, node
+from cli.ask import ask
+from cli.errors import FAILED, os_error_message
+from cli.evaluate import evaluate
+from cli.ingest import ingest
+from cli.output import say
+from cli.search import search
+
+app = typer.Typer(
+    name="alcove",
+    help="Private assistants that answer from your own documents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(node.app, name="node")
+app.command()(ingest)
+app.command()(ask)
+app.command()(search)
+app.add_typer(assistants.app, name="assistant")
+app.add_typer(documents.app, name="document")
+app.add_typer(keys.app, name="key")
+app.command()(evaluate)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = _run()
+    if "cli.server" in sys.modules and sys.modules["cli.server"].is_abandoned():
+        # A thread that is loading a model would hold the interpreter's end up, or crash in it.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        code = app(prog_name="alcove", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        for line in error.format_message().splitlines():
+            say(f"alcove: {line}")
+        return error.exit_code
+    except typer.Abort:
+        say("alcove: nothing was done")
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read the output has enough; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        say(f"alcove: {os_error_message(error)}")
+        return FAILED
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    main()

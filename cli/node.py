@@ -1,0 +1,144 @@
+"""`alcove node`: make a node, serve it, see how it is."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.errors import CommandError, readable_home_errors, readable_settings_errors
+from cli.options import DEFAULT_HOME, AsJson, Home
+from cli.output import say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from cli.server import NodeServer
+    from storage.settings import NodeSettings
+
+app = typer.Typer(help="Make a node, serve it, see how it is.", no_args_is_help=True)
+
+
+@app.command()
+def init(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Make a node in an empty folder and print its first key, which is shown this once."""
+    from api.node.node import create
+    from storage.settings import NodeSettings
+
+    with readable_settings_errors(home):
+        settings = NodeSettings(home=home)
+    with readable_home_errors(home):
+        made = create(settings)
+    if as_json:
+        show_json({"home": str(home), "key_id": made.key.id, "key": made.token})
+        return
+    show(f"There is a node in {home}. Its first key, which is shown this once:\n\n{made.token}\n")
+    say("Give it documents with `alcove ingest PATH`, serve it with `alcove node serve`.")
+
+
+@app.command()
+def serve(
+    home: Home = DEFAULT_HOME,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on; 0: a free one.", min=0, max=65535)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve the node over HTTP until Ctrl-C or SIGTERM."""
+    from api.node.node import Node
+    from cli import logs
+    from cli.client import running_server
+    from cli.server import NodeServer, Tls, listen
+    from storage.home import HomeBusyError, NodeHome
+    from storage.settings import NodeSettings
+
+    logs.configure("server")
+    given = {"host": host, "port": port}
+    overrides: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
+    with readable_settings_errors(home):
+        settings = NodeSettings(home=home, **overrides)
+    with readable_home_errors(home):
+        try:
+            node = Node(settings)
+        except HomeBusyError:
+            address = running_server(NodeHome(home))
+            if address is None:
+                raise
+            raise CommandError(f"{home} is served already, on {address.url}") from None
+    listener = listen(settings.host, settings.port)
+    tls = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = Tls(settings.tls_certificate, settings.tls_key)
+    try:
+        server = NodeServer(node, listener, tls=tls)
+    except OSError as error:
+        raise CommandError(f"the certificate or its key cannot be used: {error}") from error
+    # A service manager's way to stop is the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with server:
+            _serve(server, node, settings, as_json)
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def _serve(server: NodeServer, node: Any, settings: NodeSettings, as_json: bool) -> None:
+    certificate = settings.tls_certificate
+    own = None if certificate is None else _own_certificate(certificate)
+    node.home.announce(server.url, node.session_key.get_secret_value(), own)
+    try:
+        if as_json:
+            show_json({"url": server.url, "home": str(node.home.root)})
+        else:
+            show(f"Serving {node.home.root} on {server.url}")
+        server.wait()
+        server.check()
+    finally:
+        # While the folder is still locked: a server that follows announces itself there.
+        node.home.withdraw()
+
+
+def _own_certificate(path: Path) -> str:
+    """The first certificate of a chain, PEM."""
+    end = "-----END CERTIFICATE-----"
+    return path.read_text().partition(end)[0] + end
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Say whether the node is served, where, and what its assistants hold."""
+    found = _status(home)
+    if as_json:
+        show_json(found)
+        return
+    where = f" on {found['url']}" if found["url"] else ""
+    show(f"{home}: {found['state']}{where}")
+    if found["assistants"]:
+        rows = [(a["name"], a["documents"], a["passages"]) for a in found["assistants"]]
+        show_table(("assistant", "documents", "passages"), rows)
+
+
+def _status(home: Path) -> dict[str, Any]:
+    from cli.client import RefusedError, open_client, running_server
+    from storage.home import HomeBusyError, NodeHome
+
+    place = NodeHome(home)
+    with readable_home_errors(home):
+        place.require()
+    found: dict[str, Any] = {"home": str(home), "state": "stopped", "url": None, "assistants": None}
+    address = running_server(place)
+    if address is None:
+        try:
+            with place.lock():
+                return found
+        except HomeBusyError:
+            return {**found, "state": "in use by a command"}
+    with open_client(address) as client:
+        try:
+            assistants = client.get("/v1/assistants").json()["data"]
+        except RefusedError as error:
+            if error.status != 503:
+                raise
+            return {**found, "state": "starting", "url": address.url}
+    return {**found, "state": "serving", "url": address.url, "assistants": assistants}
