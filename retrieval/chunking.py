@@ -14,6 +14,10 @@ from retrieval.parsing.records import ParsedDocument, Section
 _FEWEST_TOKENS = 32
 _CHARACTERS_PER_TOKEN = 16  # four times the usual; a long run without blanks is one unknown token
 _WINDOW = 32_000  # characters
+_LONGEST_WORD = 100
+_WORD_PARTS = re.compile(
+    "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|\\w{1,50}|\\S"
+)  # CJK has no blanks
 _DELIMITER_ROW = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 
 
@@ -72,6 +76,8 @@ class Chunker:
                 tokens = self._count(_below(heading, text))
                 page = document.page_of(start)
                 chunks.append(Chunk(len(chunks), text, heading, page, start, end, tokens))
+        self._word_tokens.cache_clear()  # nothing of this document stays behind
+        self._count.cache_clear()
         return tuple(chunks)
 
     def _heading(self, title: str | None, path: tuple[str, ...]) -> str:
@@ -150,6 +156,8 @@ class Chunker:
         return len(self._tokenizer.encode(text).ids)
 
     def _tokens_in_word(self, word: str) -> int:
+        if len(word) > _LONGEST_WORD:
+            return sum(map(self._word_tokens, _WORD_PARTS.findall(word)))
         return len(self._tokenizer.encode(word, add_special_tokens=False).ids)
 
     def _estimate(self, text: str) -> int:
