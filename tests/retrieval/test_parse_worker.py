@@ -167,7 +167,7 @@ def test_out_of_time(file):
 
 
 def test_out_of_memory(file):
-    """A DOCX that unpacks to 30 MB, within the limit for that, takes ten times as much as a tree."""
+    """A DOCX that unpacks to 30 MB, within the limit for that, takes ten times that as a tree."""
     with worker_with(ParseLimits(seconds=60, memory_bytes=420 << 20)) as worker:
         assert refused(worker, file(documents.swollen_word(30), "a.docx")) == "out_of_memory"
         assert worker.parse(file(documents.word(), "b.docx"), "b.docx").characters > 0
