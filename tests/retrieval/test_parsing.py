@@ -62,6 +62,15 @@ def test_pdf_lines_and_pages_are_joined_inside_a_sentence(read):
     assert document.page_of(document.text.index("three")) == 2
 
 
+def test_pdf_running_heads_and_page_numbers_are_kept_once(read):
+    pages = [["The Log", f"Oil for {n} days", "1891", f"Page {n} of 5"] for n in range(1, 6)]
+    document = read(documents.pdf(pages), "log.pdf")
+    body = [f"Oil for {n} days\n1891" for n in range(1, 6)]
+    assert document.text == "\n".join(["The Log", body[0], "Page 1 of 5", *body[1:]])
+    few = read(documents.pdf(pages[:2]), "log.pdf")
+    assert few.text.count("The Log") == 2
+
+
 def test_pdf_outline_gives_sections(read):
     pages = [["Lamp", "It shines.", "Oil", "It burns."], ["Horn", "It blows."]]
     outline = [(0, "Lamp", 0), (0, "Oil", 1), (1, "Horn", 0)]

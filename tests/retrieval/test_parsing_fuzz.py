@@ -65,7 +65,7 @@ def mutated_member(data: bytes, chance: random.Random) -> bytes:
 def fuzz(folder: Path, seed: int, count: int) -> Counter[tuple[str, str]]:
     chance = random.Random(seed)
     outcomes: Counter[tuple[str, str]] = Counter()
-    limits = ParseLimits(seconds=60)
+    limits = ParseLimits(seconds=120)
     with ParseWorker(limits, documents.TOKENIZER, documents.MAX_TOKENS) as worker:
         for n in range(count):
             name = chance.choice(list(SEEDS))
