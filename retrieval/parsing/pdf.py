@@ -73,19 +73,25 @@ def _read_pages(pdf: pypdfium2.PdfDocument, limits: ParseLimits) -> tuple[str, t
 
 
 def _without_running_lines(pages: list[list[str]]) -> list[list[str]]:
-    """Keep head and foot lines that most pages share, numbers aside, on the first page only.
+    """Keep head and foot lines that most pages share, numbers aside, only where they come first.
 
     Further down they would cut into sentences that run on over the page.
     """
     edges = Counter(_NUMBER.sub("#", line) for page in pages for line in {*page[:1], *page[-1:]})
     most = max(_FEWEST_RUNNING, 0.6 * len(pages))
-    running = {line for line, times in edges.items() if times >= most}
-    kept = []
+    running = {line: False for line, times in edges.items() if times >= most}  # seen before?
+
+    def repeats(line: str) -> bool:
+        numberless = _NUMBER.sub("#", line)
+        seen = running.get(numberless, False)
+        if numberless in running:
+            running[numberless] = True
+        return seen
+
+    kept: list[list[str]] = []
     for page in pages:
-        numberless = [_NUMBER.sub("#", line) for line in page]
-        first = int(bool(page) and numberless[0] in running and bool(kept))
-        last = len(page) - int(len(page) > 1 and numberless[-1] in running and bool(kept))
-        kept.append(page[first:last])
+        body = page[1:] if page and repeats(page[0]) else page
+        kept.append(body[:-1] if body and len(page) > 1 and repeats(body[-1]) else body)
     return kept
 
 

@@ -69,6 +69,7 @@ def test_pdf_running_heads_and_page_numbers_are_kept_once(read):
     assert document.text == "\n".join(["The Log", body[0], "Page 1 of 5", *body[1:]])
     few = read(documents.pdf(pages[:2]), "log.pdf")
     assert few.text.count("The Log") == 2
+    assert read(documents.pdf([["Fog."]] * 4), "log.pdf").text == "Fog."
 
 
 def test_pdf_outline_gives_sections(read):
