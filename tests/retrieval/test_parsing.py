@@ -1,5 +1,6 @@
 """Files as people have them, and as attackers make them, through `parse`."""
 
+import io
 import os
 import struct
 import threading
@@ -8,7 +9,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import openpyxl
 import pytest
+from reportlab.lib import pdfencrypt
+from reportlab.pdfgen import canvas
 
 from retrieval.parsing import ParsedDocument, ParseError, ParseLimits, parse, parse_text
 from tests.retrieval import documents
@@ -270,11 +274,6 @@ def test_damaged_and_empty_files(read, data, name, code):
 
 
 def test_a_pdf_that_anyone_may_open_is_read_though_encrypted(read):
-    import io
-
-    from reportlab.lib import pdfencrypt
-    from reportlab.pdfgen import canvas
-
     buffer = io.BytesIO()
     page = canvas.Canvas(buffer, encrypt=pdfencrypt.StandardEncryption("", "owner"))
     page.drawString(50, 800, "Open to all.")
@@ -311,10 +310,6 @@ def test_too_much_text(read, data, name):
 
 
 def test_one_long_string_in_many_cells_is_too_much_text(read):
-    import io
-
-    import openpyxl
-
     book = openpyxl.Workbook()
     for _ in range(1000):
         book.active.append(["lamp " * 6000])
