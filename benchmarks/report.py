@@ -1,0 +1,96 @@
+"""One measured comparison, and how it is shown."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a benchmark is asked for."""
+
+    full: bool = False
+    """Measure the peers at full size, where the default is to scale or reuse a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One number of ours, beside a peer's where there is one.
+
+    `metric` names what is measured with its unit ("wall time, s"); `peer_name` carries the peer's
+    version and anything that makes its number less than a direct measurement.
+    """
+
+    benchmark: str
+    case: str
+    metric: str
+    ours: float
+    peer: float | None = None
+    peer_name: str | None = None
+    better: Literal["lower", "higher"] = "lower"
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better we are than the peer; above 1 means that we are better."""
+        if self.peer is None:
+            return None
+        worse, best = (self.peer, self.ours) if self.better == "lower" else (self.ours, self.peer)
+        return worse / best if best else None
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(
+            {
+                "benchmark": self.benchmark,
+                "case": self.case,
+                "metric": self.metric,
+                "ours": self.ours,
+                "peer": self.peer,
+                "peer_name": self.peer_name,
+                "ratio": self.ratio,
+            }
+        )
+
+
+def versioned(distribution: str) -> str:
+    """Name and installed version of a peer, for `Row.peer_name`."""
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def header() -> str:
+    """The machine and the versions that the numbers belong to, on one line."""
+    packages = ("alcove", "numpy", "scipy", "cryptography")
+    return ", ".join(
+        [
+            f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+            f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} CPUs",
+            *(versioned(name) for name in packages),
+        ]
+    )
+
+
+def print_table(name: str, rows: Iterable[Row], console: Console) -> None:
+    """Show rows for people."""
+    table = Table("case", "metric", "ours", "peer", "peer's name", "ratio", title=name)
+    for row in rows:
+        table.add_row(
+            row.case,
+            row.metric,
+            _number(row.ours),
+            _number(row.peer),
+            row.peer_name or "",
+            _number(row.ratio),
+        )
+    console.print(table)
+    console.print(header(), highlight=False)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
