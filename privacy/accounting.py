@@ -11,6 +11,7 @@ arXiv 2004.00010; MTZ is Mironov, Talwar, Zhang, arXiv 1908.10530.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,20 @@ class DiscreteGaussianSum:
         """How far a sum of discrete Gaussians is from one discrete Gaussian (DDG, Theorem 1)."""
         k = np.arange(1, self.shares, dtype=np.float64)
         return 10 * math.fsum(np.exp(-2 * (math.pi * self.share_sigma) ** 2 * k / (k + 1)))
+
+    @property
+    def l2_over_sigma(self) -> float:
+        """Delta2 over the standard deviation of the whole noise (L2)."""
+        return math.sqrt(self.l2_squared / self.shares) / self.share_sigma
+
+    @property
+    def l1_over_sigma(self) -> float:
+        """Delta1 over the standard deviation of the whole noise (L1).
+
+        Delta1 <= sqrt(d) Delta2, and <= Delta2^2 because |x| <= x^2 for integers.
+        """
+        l1 = min(math.sqrt(self.dimension * self.l2_squared), float(self.l2_squared))
+        return l1 / math.sqrt(self.shares) / self.share_sigma
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +117,8 @@ def rdp_to_epsilon(
         orders: integer orders of `rdp`; a single one if it had to be fixed in advance.
 
     Returns:
-        Epsilon, infinite when `delta` does not even cover the additions, and the best order.
+        Epsilon and the best order. Epsilon is infinite when `delta` does not cover the additions,
+        which for the sampler of this package happens above an epsilon of about 40.
     """
     _check_orders(orders)
     if rdp.shape != (len(orders),):
@@ -112,29 +128,25 @@ def rdp_to_epsilon(
     if not 0 < delta < 1 or failure < 0 or sampler < 0:
         raise ValueError("need 0 < delta < 1, failure >= 0 and sampler >= 0")
     alpha = np.asarray(orders, dtype=np.float64)
-    margin = 0.0
+    charged, slack = 0.0, 1e-9
     while True:
-        # The sampler's cost depends on epsilon: charge it at a slightly larger epsilon, then check.
-        left = delta - failure - 2 * sampler
-        if margin:
-            left = delta - failure - (1 + math.exp(min(margin, 700.0))) * sampler
+        # What the sampler costs depends on epsilon: charge it at no less than the result.
+        left = delta - failure - (1 + math.exp(min(charged, 700.0))) * sampler
         if left <= 0:
             return math.inf, int(orders[0])
         curve = rdp + np.log1p(-1 / alpha) - (math.log(left) + np.log(alpha)) / (alpha - 1)
         best = int(np.argmin(curve))
         epsilon = max(0.0, float(curve[best]))
-        if epsilon <= margin or sampler == 0.0 or math.isinf(epsilon):
+        if epsilon <= charged:
             return epsilon, int(orders[best])
-        margin = epsilon + 1e-9
+        charged = epsilon + slack
+        slack *= 2
 
 
 def _sum_rdp(mechanism: DiscreteGaussianSum, alpha: NDArray[np.float64]) -> NDArray[np.float64]:
     """The least of the three bounds of DDG, Proposition 14 (equation 17)."""
     d, tau = mechanism.dimension, mechanism.tau
-    variance = mechanism.shares * mechanism.share_sigma**2
-    # Integers: |x| <= x^2, so the L1 norm is at most the squared L2 norm.
-    l1 = min(math.sqrt(d * mechanism.l2_squared), mechanism.l2_squared) / math.sqrt(variance)
-    l2 = math.sqrt(mechanism.l2_squared / variance)
+    l1, l2 = mechanism.l1_over_sigma, mechanism.l2_over_sigma
     bounds = (
         alpha / 2 * l2**2 + tau * d,
         alpha / 2 * (l2**2 + 2 * l1 * tau + tau**2 * d),
@@ -147,35 +159,41 @@ def _sum_rdp(mechanism: DiscreteGaussianSum, alpha: NDArray[np.float64]) -> NDAr
 def _sampled_rdp(sampled: PoissonSampled, orders: Sequence[int]) -> NDArray[np.float64]:
     """Integer-order expansion of the sampled divergence, never above the unsampled one.
 
-    With t(k) = (k - 1) eps(k), the direction "sampled against absent" obeys
-        (a - 1) eps'(a) <= log(1 + sum_{k=2}^a C(a, k) (1-q)^(a-k) q^k (e^t(k) - 1)),
-    the binomial expansion of MTZ section 3.3 with the terms k = 0 and 1 folded in, since all
-    weights sum to one. The other direction is no larger (MTZ, Theorem 5) because x -> s - x swaps
-    the two distributions of every symmetric integer noise.
+    Write P0 for the noise, P1 for the noise moved by the row, P = (1 - q) P0 + q P1, and
+    t(k) = (k - 1) eps(k). Expanding the power (MTZ, section 3.3) gives one direction,
+        (a - 1) D_a(P || P0) <= log(1 + sum_{k=2}^a C(a, k) (1-q)^(a-k) q^k (e^t(k) - 1)),
+    where the terms k = 0 and 1 are folded into the 1, since all weights sum to one.
+
+    The other, D_a(P0 || P), is no larger (MTZ, Theorem 5): x -> s - x swaps P0 and P1, as the
+    noise is symmetric, so with r = P1/P0 each moment E_P0[f(r)] is E_P0[f(r) + r f(1/r)] / 2. Let
+    u = 1 - q + q r and v = 1 - q + q / r. It is enough that for r >= 1
+        u^a + r v^a >= u^(1-a) + r v^(1-a),
+    that is sqrt(u) sinh(s ln u) >= r sqrt(v) sinh(s ln 1/v) with s = a - 1/2. The two sides are
+    equal at s = 1/2, and u v >= 1 makes the left one grow faster in s.
     """
-    top = max(orders)
-    full = _sum_rdp(sampled.mechanism, np.arange(2, top + 1, dtype=np.float64))
+    k = np.arange(2, max(orders) + 1)
+    full = _sum_rdp(sampled.mechanism, k.astype(np.float64))
     unsampled: NDArray[np.float64] = full[np.asarray(orders) - 2]
     if sampled.rate == 1.0:
         return unsampled
-    k = np.arange(2, top + 1, dtype=np.float64)
     exponent = (k - 1) * full
     with np.errstate(divide="ignore"):
         log_growth = exponent + np.log(-np.expm1(-exponent))
-    out = np.empty(len(orders))
-    for i, a in enumerate(orders):
-        j = k[: a - 1]
-        log_weight = (
-            gammaln(a + 1)
-            - gammaln(j + 1)
-            - gammaln(a - j + 1)
-            + (a - j) * math.log1p(-sampled.rate)
-            + j * math.log(sampled.rate)
-        )
-        log_moment = np.logaddexp(0.0, logsumexp(log_weight + log_growth[: a - 1]))
-        out[i] = log_moment * (1 + ROUNDING_MARGIN) / (a - 1)
-    least: NDArray[np.float64] = np.minimum(out, unsampled)
+    log_moment = logsumexp(_log_weights(tuple(orders), sampled.rate) + log_growth, axis=1)
+    expanded = np.logaddexp(0.0, log_moment) / (np.asarray(orders) - 1) * (1 + ROUNDING_MARGIN)
+    least: NDArray[np.float64] = np.minimum(expanded, unsampled)
     return least
+
+
+@lru_cache(maxsize=16)
+def _log_weights(orders: tuple[int, ...], rate: float) -> NDArray[np.float64]:
+    """ln C(a, k) (1-q)^(a-k) q^k for each order a (rows) and k from 2 to the largest (columns)."""
+    a = np.asarray(orders, dtype=np.float64)[:, None]
+    k = np.arange(2, max(orders) + 1, dtype=np.float64)[None, :]
+    absent = np.maximum(a - k, 0)
+    log_binomial = gammaln(a + 1) - gammaln(k + 1) - gammaln(absent + 1)
+    weights = log_binomial + absent * math.log1p(-rate) + k * math.log(rate)
+    return np.where(k <= a, weights, -np.inf)
 
 
 def _check_orders(orders: Sequence[int]) -> None:
