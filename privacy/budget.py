@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from privacy.canonical import JsonValue
-from privacy.limits import ZERO_LOSS, Loss, RenyiFilter, Run, Unit
+from privacy.limits import Loss, RenyiFilter, Run, total_loss
 from privacy.records import RecordError, from_json, to_json
 
 
@@ -99,11 +99,7 @@ class SpendingLog:
         return self._limit
 
     def change_epsilon(self, epsilon: float) -> Event:
-        """The event that lowers or raises the limit; unit, order and delta stay as they are.
-
-        A lower epsilon is a stricter promise. A higher one is a new promise, which must not be
-        made because of anything that was learned from a run.
-        """
+        """The event that lowers or raises the limit (`RenyiFilter.may_become`)."""
         return Event(self._length, limit=replace(self.limit, epsilon=epsilon))
 
     def record(self, event: Event) -> None:
@@ -166,13 +162,13 @@ class SpendingLog:
         return not self.limit.admits(total)
 
     def _set_limit(self, limit: RenyiFilter) -> None:
-        if self._length > 0 and replace(self.limit, epsilon=limit.epsilon) != limit:
+        if self._length > 0 and not self.limit.may_become(limit):
             raise BudgetError("unit, order and delta of a limit are fixed when its log is opened")
         self._limit = limit
 
     def _check_run(self, run: Run) -> bool:
         """Whether the run is in the log; refuses one that the limit or the log contradicts."""
-        if self.limit.unit is Unit.NODE and run.unit is Unit.SUBJECT:
+        if not self.limit.bounds(run):
             raise BudgetError(
                 "this limit protects whole nodes, and a run that protects subjects gives no bound "
                 "for a node; a limit per subject accepts both kinds of run"
@@ -209,17 +205,13 @@ class SpendingLog:
             run, rounds = extra
             runs[run.run_id] = run
             counts[run.run_id] = counts.get(run.run_id, 0) + rounds
-        total = ZERO_LOSS
-        for run_id, run in runs.items():
-            total = total.plus(run.loss.times(min(counts[run_id], run.participations)))
-        return total
+        return total_loss((run, counts[run_id]) for run_id, run in runs.items())
 
 
 class Budget(SpendingLog):
     """What a population of nodes may lose to one coordinator, over all its federations.
 
-    The loss of a run counts at most `participations` times, because each node enforces that many
-    with its own odometer: no node lost more, whichever rounds it took part in.
+    A run counts at most as often as one node may take part (`total_loss`).
     """
 
     def reserve(self, run: Run, round_ids: Iterable[str]) -> tuple[Event, ...]:

@@ -10,17 +10,21 @@ is no way to do it here.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from privacy.accounting import ORDERS, rdp_to_epsilon
-from privacy.guarantee import View, round_rdp
+from privacy.guarantee import DeltaTerms, View, round_delta, round_rdp
 from privacy.plan import Mode, PrivacyPlan
 
-DELTA_RESERVE = 0.01
-"""Share of a limit's delta that is set aside for failures of the sampler and the protocol."""
+DELTA_RESERVE = 0.1
+"""Share of a limit's delta that is set aside for the terms of delta beside the conversion."""
+
+LARGEST_EPSILON = 100.0
+"""A limit above it would protect nobody."""
 
 
 class Unit(StrEnum):
@@ -47,8 +51,8 @@ class RenyiFilter:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"order {self.order} is not one of the accounted orders")
-        if not (0 < self.delta < 1 and self.epsilon > 0 and math.isfinite(self.epsilon)):
-            raise ValueError("a limit needs a finite epsilon > 0 and 0 < delta < 1")
+        if not (0 < self.delta < 1 and 0 < self.epsilon <= LARGEST_EPSILON):
+            raise ValueError(f"a limit needs 0 < delta < 1 and 0 < epsilon <= {LARGEST_EPSILON}")
         if self.capacity <= 0:
             raise ValueError(
                 f"at order {self.order} no loss is small enough for epsilon {self.epsilon}; "
@@ -64,24 +68,43 @@ class RenyiFilter:
         left = math.log((1 - DELTA_RESERVE) * self.delta * self.order)
         return self.epsilon - math.log1p(-1 / self.order) + left / (self.order - 1)
 
+    def bounds(self, run: Run) -> bool:
+        """Whether a run's loss says anything about this limit's unit.
+
+        A run that protects nodes protects each subject on them; one that protects subjects gives
+        no bound for a whole node.
+        """
+        return self.unit is Unit.SUBJECT or run.unit is Unit.NODE
+
+    def may_become(self, other: RenyiFilter) -> bool:
+        """Whether `other` differs in epsilon at most: the rest is fixed when a limit is set.
+
+        A lower epsilon is a stricter promise. A higher one is a new promise, which must not be
+        made because of anything that was learned from a run.
+        """
+        return replace(self, epsilon=other.epsilon) == other
+
     def admits(self, loss: Loss) -> bool:
         """Whether a total of `loss` keeps the limit.
 
-        The two sums, of the divergence and of the failures, have fixed bounds of their own, as a
-        filter of approximate guarantees needs (Whitehouse et al., arXiv 2203.05481, theorem 1).
+        The divergences and the terms of delta each have a fixed bound of their own, as a filter
+        of approximate guarantees needs (Whitehouse et al., arXiv 2203.05481).
         """
-        failures = loss.failure + (1 + math.exp(self.epsilon)) * loss.sampler
+        terms = loss.terms
+        added = terms.secagg + terms.cut + (1 + math.exp(self.epsilon)) * terms.sampler
         spent = loss.rdp[ORDERS.index(self.order)]
-        return spent <= self.capacity and failures <= DELTA_RESERVE * self.delta
+        return spent <= self.capacity and added <= DELTA_RESERVE * self.delta
 
     def epsilon_of(self, loss: Loss) -> float:
         """The epsilon that `loss` means at this order and delta; for display, not for decisions."""
+        if loss == ZERO_LOSS:
+            return 0.0
         i = ORDERS.index(self.order)
         epsilon, _ = rdp_to_epsilon(
             np.asarray(loss.rdp[i : i + 1]),
             self.delta,
-            failure=loss.failure,
-            sampler=loss.sampler,
+            failure=loss.terms.secagg + loss.terms.cut,
+            sampler=loss.terms.sampler,
             orders=(self.order,),
         )
         return epsilon
@@ -93,33 +116,35 @@ class Loss:
 
     Attributes:
         rdp: Renyi divergence between zero-out neighbours at `ORDERS`.
-        failure: probability of events that void the guarantee whatever the data.
-        sampler: total variation distance of the noise from the ideal.
+        terms: what it adds to delta beside the conversion of `rdp`.
     """
 
     rdp: tuple[float, ...]
-    failure: float
-    sampler: float
+    terms: DeltaTerms
 
     def __post_init__(self) -> None:
         if len(self.rdp) != len(ORDERS):
             raise ValueError(f"a loss has {len(ORDERS)} orders, not {len(self.rdp)}")
-        for number in (*self.rdp, self.failure, self.sampler):
+        terms = self.terms
+        for number in (*self.rdp, terms.secagg, terms.cut, terms.sampler):
             if not (math.isfinite(number) and number >= 0):
                 raise ValueError("a loss is finite and not negative")
 
     def times(self, count: int) -> Loss:
         """The loss of `count` compositions."""
-        rdp = tuple(count * value for value in self.rdp)
-        return Loss(rdp, count * self.failure, count * self.sampler)
+        return Loss(tuple(count * value for value in self.rdp), self.terms.times(count))
 
     def plus(self, other: Loss) -> Loss:
         """The loss of both."""
         rdp = tuple(a + b for a, b in zip(self.rdp, other.rdp, strict=True))
-        return Loss(rdp, self.failure + other.failure, self.sampler + other.sampler)
+        mine, theirs = self.terms, other.terms
+        terms = DeltaTerms(
+            mine.secagg + theirs.secagg, mine.cut + theirs.cut, mine.sampler + theirs.sampler
+        )
+        return Loss(rdp, terms)
 
 
-ZERO_LOSS = Loss((0.0,) * len(ORDERS), 0.0, 0.0)
+ZERO_LOSS = Loss((0.0,) * len(ORDERS), DeltaTerms(0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +168,20 @@ class Run:
             raise ValueError("a run has at least one participation")
 
     @staticmethod
-    def of_plan(run_id: str, plan: PrivacyPlan, *, failure: float, sampler: float) -> Run:
-        """The run of `plan`, at the loss that the coordinator sees."""
+    def of_plan(run_id: str, plan: PrivacyPlan) -> Run:
+        """The run of `plan`, at the loss that the coordinator and its colluders see."""
         unit = Unit.NODE if plan.mode is Mode.CLIENT else Unit.SUBJECT
         rdp = tuple(float(value) for value in round_rdp(plan, View.COORDINATOR))
-        return Run(run_id, unit, plan.max_participations, Loss(rdp, failure, sampler))
+        return Run(run_id, unit, plan.max_participations, Loss(rdp, round_delta(plan)))
+
+
+def total_loss(charges: Iterable[tuple[Run, int]]) -> Loss:
+    """The loss of a unit that took part as often as it may, given the charged rounds of each run.
+
+    A run counts at most `participations` times, because each node enforces that many with its own
+    odometer: none lost more, whichever of the rounds it took part in.
+    """
+    total = ZERO_LOSS
+    for run, rounds in charges:
+        total = total.plus(run.loss.times(min(rounds, run.participations)))
+    return total

@@ -4,8 +4,6 @@ A signature made for one purpose can never be shown as a signature for another, 
 comes before the message and ends with a zero byte, which no label contains.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from enum import Enum
@@ -60,6 +58,15 @@ def verify_signature(public_key: str, domain: Domain, message: bytes, signature:
 def public_key_hex(key: Ed25519PrivateKey) -> str:
     """The public half of `key`, 64 lower-case hexadecimal digits."""
     return key.public_key().public_bytes_raw().hex()
+
+
+def check_hash(text: str) -> None:
+    """Refuses anything but 64 lower-case hexadecimal digits.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    from_hex(text, 32)
 
 
 def from_hex(text: str, length: int) -> bytes:

@@ -29,6 +29,7 @@ from privacy.budget import (
     event_to_json,
 )
 from privacy.canonical import canonical_bytes, parse_canonical
+from privacy.guarantee import DeltaTerms
 from privacy.limits import DELTA_RESERVE, Loss, RenyiFilter, Run, Unit
 from privacy.plan import Mode, PrivacyPlan
 from privacy.records import RecordError
@@ -43,7 +44,7 @@ def gaussian_run(
 ) -> Run:
     """A run whose loss is that of the Gaussian mechanism (Mironov, 1702.07476, Corollary 3)."""
     rdp = tuple(order / (2 * noise_multiplier**2) for order in ORDERS)
-    return Run(name, unit, participations, Loss(rdp, failure, 0.0))
+    return Run(name, unit, participations, Loss(rdp, DeltaTerms(failure, 0.0, 0.0)))
 
 
 def opened(limit: RenyiFilter) -> Budget:
@@ -128,7 +129,7 @@ def test_failures_have_a_bound_of_their_own() -> None:
     failure = DELTA_RESERVE * LIMIT.delta
     assert not budget.would_exceed(gaussian_run("a", 1e6, failure=failure), 1)
     assert budget.would_exceed(gaussian_run("a", 1e6, failure=failure), 2)
-    sampler = Run("b", Unit.SUBJECT, 1, Loss((0.0,) * len(ORDERS), 0.0, failure))
+    sampler = Run("b", Unit.SUBJECT, 1, Loss((0.0,) * len(ORDERS), DeltaTerms(0.0, 0.0, failure)))
     assert budget.would_exceed(sampler, 1)
 
 
@@ -167,13 +168,13 @@ def test_two_federations_share_one_population() -> None:
     budget = opened(RenyiFilter(Unit.NODE, order=8, epsilon=4.1, delta=1e-6))
     epsilons = []
     for name in ("first", "second"):
-        run = Run.of_plan(name, client_plan(4.0, participations=5, rounds=20), failure=0, sampler=0)
+        run = Run.of_plan(name, client_plan(4.0, participations=5, rounds=20))
         apply(budget, budget.reserve(run, [str(i) for i in range(20)]))
         for i in range(20):
             apply(budget, budget.charge(name, str(i)))
         epsilons.append(rdp_to_epsilon(np.asarray(budget.spent().rdp), 1e-6)[0])
     assert epsilons == pytest.approx([2.736, 4.012], abs=1e-3)
-    third = Run.of_plan("third", client_plan(4.0, 5, 20), failure=0, sampler=0)
+    third = Run.of_plan("third", client_plan(4.0, 5, 20))
     with pytest.raises(BudgetExceededError):
         budget.reserve(third, ["0"])
 
@@ -457,4 +458,4 @@ def test_a_log_with_a_missing_event_is_refused() -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -1.0])
 def test_a_loss_that_is_not_a_number_is_refused(number: float) -> None:
     with pytest.raises(ValueError, match="finite"):
-        Loss((number,) * len(ORDERS), 0.0, 0.0)
+        Loss((number,) * len(ORDERS), DeltaTerms(0.0, 0.0, 0.0))
