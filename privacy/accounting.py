@@ -94,8 +94,10 @@ def rdp(
     """
     _check_orders(orders)
     if isinstance(mechanism, PoissonSampled):
-        return _sampled_rdp(mechanism, orders)
-    return _sum_rdp(mechanism, np.asarray(orders, dtype=np.float64))
+        exact = _sampled_rdp(mechanism, orders)
+    else:
+        exact = _sum_rdp(mechanism, np.asarray(orders, dtype=np.float64))
+    return exact * (1 + ROUNDING_MARGIN)
 
 
 def rdp_to_epsilon(
@@ -135,6 +137,8 @@ def rdp_to_epsilon(
         if left <= 0:
             return math.inf, int(orders[0])
         curve = rdp + np.log1p(-1 / alpha) - (math.log(left) + np.log(alpha)) / (alpha - 1)
+        # Total variation is at most sqrt(1 - e^-D) (Bretagnolle and Huber 1979): none left to pay.
+        curve = np.where(left**2 >= -np.expm1(-rdp), 0.0, curve)
         best = int(np.argmin(curve))
         epsilon = max(0.0, float(curve[best]))
         if epsilon <= charged:
@@ -152,7 +156,7 @@ def _sum_rdp(mechanism: DiscreteGaussianSum, alpha: NDArray[np.float64]) -> NDAr
         alpha / 2 * (l2**2 + 2 * l1 * tau + tau**2 * d),
         alpha / 2 * (l2 + tau * math.sqrt(d)) ** 2,
     )
-    least: NDArray[np.float64] = np.minimum.reduce(bounds) * (1 + ROUNDING_MARGIN)
+    least: NDArray[np.float64] = np.minimum.reduce(bounds)
     return least
 
 
@@ -180,7 +184,7 @@ def _sampled_rdp(sampled: PoissonSampled, orders: Sequence[int]) -> NDArray[np.f
     with np.errstate(divide="ignore"):
         log_growth = exponent + np.log(-np.expm1(-exponent))
     log_moment = logsumexp(_log_weights(tuple(orders), sampled.rate) + log_growth, axis=1)
-    expanded = np.logaddexp(0.0, log_moment) / (np.asarray(orders) - 1) * (1 + ROUNDING_MARGIN)
+    expanded = np.logaddexp(0.0, log_moment) / (np.asarray(orders) - 1)
     least: NDArray[np.float64] = np.minimum(expanded, unsampled)
     return least
 
