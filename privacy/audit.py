@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special, stats
 
+from privacy.guarantee import epsilons
+from privacy.plan import PrivacyPlan
 from privacy.signing import Domain, digest
 
 if TYPE_CHECKING:
@@ -97,6 +99,19 @@ class Claim:
     delta: float
     effect: float
     noise_std: float
+
+    @staticmethod
+    def of_plan(plan: PrivacyPlan, rounds: int) -> Claim:
+        """The claim about the sum of the updates of `rounds` rounds of a plan.
+
+        Canaries must take part in `plan.max_participations` of them, with rows of the clip norm.
+        """
+        return Claim(
+            epsilon=epsilons(plan).release.value,
+            delta=plan.delta,
+            effect=plan.clip_norm * plan.max_participations / plan.divisor,
+            noise_std=plan.sigma * plan.grid * math.sqrt(rounds) / plan.divisor,
+        )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Domain(Enum):
     RECEIPT_SET = b"alcove/v1/receipt-set"
     SURVIVORS = b"alcove/v1/survivors"
     CANARIES = b"alcove/v1/canaries"
+    ODOMETER_LINE = b"alcove/v1/odometer-line"
 
     def label(self, message: bytes) -> bytes:
         """`message` with this domain's label before it."""
