@@ -7,7 +7,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.canonical import CanonicalError, canonical_bytes, parse_canonical
@@ -151,6 +151,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_reading_what_was_written_gives_the_same_value(value: object) -> None:
     data = canonical_bytes(value)  # type: ignore[arg-type]
@@ -158,6 +159,7 @@ def test_reading_what_was_written_gives_the_same_value(value: object) -> None:
     assert canonical_bytes(parse_canonical(data)) == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:

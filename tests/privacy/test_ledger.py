@@ -233,3 +233,18 @@ def test_a_forged_receipt_is_refused(forgery: object) -> None:
     receipt, other = coordinator.receipts["ward/1"][0], coordinator.receipts["lab/1"][1]
     with pytest.raises(ReceiptError):
         Receipt.from_bytes(forgery(receipt, other).to_bytes())  # type: ignore[operator]
+
+
+def test_a_participant_cannot_invent_a_round() -> None:
+    """Its own signature holds; the coordinator's over the invented statement cannot."""
+    coordinator = small_ledger()
+    real = coordinator.receipts["ward/1"][0].signed
+    invented = replace(real, statement=replace(real.statement, round_id="invented"))
+    message = canonical_bytes(to_json(invented))
+    receipt = Receipt(
+        invented,
+        coordinator.receipts["ward/1"][0].participant,
+        sign(key("node 0"), Domain.RECEIPT, message),
+    )
+    with pytest.raises(ReceiptError, match="round_statement"):
+        Receipt.from_bytes(receipt.to_bytes())
