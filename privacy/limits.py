@@ -168,11 +168,15 @@ class Run:
             raise ValueError("a run has at least one participation")
 
     @staticmethod
-    def of_plan(run_id: str, plan: PrivacyPlan) -> Run:
-        """The run of `plan`, at the loss that the coordinator and its colluders see."""
+    def of_plan(run_id: str, plan: PrivacyPlan, view: View = View.COORDINATOR) -> Run:
+        """The run of `plan`, at the loss towards `view`.
+
+        A population's budget and its ledger count the loss towards the coordinator. A node's
+        odometer may count the larger loss of `View.ALONE`, if its owner trusts no other node.
+        """
         unit = Unit.NODE if plan.mode is Mode.CLIENT else Unit.SUBJECT
-        rdp = tuple(float(value) for value in round_rdp(plan, View.COORDINATOR))
-        return Run(run_id, unit, plan.max_participations, Loss(rdp, round_delta(plan)))
+        rdp = tuple(float(value) for value in round_rdp(plan, view))
+        return Run(run_id, unit, plan.max_participations, Loss(rdp, round_delta(plan, view)))
 
 
 def total_loss(charges: Iterable[tuple[Run, int]]) -> Loss:

@@ -29,7 +29,7 @@ from privacy.budget import (
     event_to_json,
 )
 from privacy.canonical import canonical_bytes, parse_canonical
-from privacy.guarantee import DeltaTerms
+from privacy.guarantee import DeltaTerms, View
 from privacy.limits import DELTA_RESERVE, Loss, RenyiFilter, Run, Unit
 from privacy.plan import Mode, PrivacyPlan
 from privacy.records import RecordError
@@ -459,3 +459,10 @@ def test_a_log_with_a_missing_event_is_refused() -> None:
 def test_a_loss_that_is_not_a_number_is_refused(number: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         Loss((number,) * len(ORDERS), DeltaTerms(0.0, 0.0, 0.0))
+
+
+def test_an_owner_who_trusts_nobody_counts_the_loss_of_a_node_alone() -> None:
+    """One share of t_min - c = 75: the Renyi divergence is 75 times as large."""
+    trusting = Run.of_plan("a", client_plan(4.0, 5, 20))
+    alone = Run.of_plan("a", client_plan(4.0, 5, 20), View.ALONE)
+    assert np.asarray(alone.loss.rdp) == pytest.approx(75 * np.asarray(trusting.loss.rdp), rel=1e-6)
