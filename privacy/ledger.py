@@ -8,6 +8,7 @@ the coordinator itself could rewrite, only receipts show (`verification`).
 import math
 from collections.abc import Iterator
 
+from privacy.accounting import ORDERS
 from privacy.canonical import JsonValue
 from privacy.ledger_records import (
     FIRST_LINK,
@@ -143,6 +144,7 @@ class Ledger:
         before, total = self.total(), total_loss([*others, (run, self._count_after(facts))])
         return RoundAccounts(
             mechanism=mechanism,
+            orders=ORDERS,
             loss=run.loss,
             rho=rho(mechanism.sum(facts.plan.dimension)) if mechanism.sampling_rate == 1 else None,
             total=total,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.accounting import DiscreteGaussianSum
 from privacy.canonical import canonical_bytes, parse_canonical
 from privacy.guarantee import ADJACENCY
-from privacy.limits import Loss, RenyiFilter
+from privacy.limits import Loss, RenyiFilter, Unit
 from privacy.plan import RING, PrivacyPlan
 from privacy.records import from_json, to_json
 from privacy.signing import Domain, check_hash, digest, public_key_hex, sign, verify_signature
@@ -132,6 +132,7 @@ class Mechanism:
     """
 
     name: str
+    unit: Unit
     adjacency: str
     sampling: str
     l2_squared: int
@@ -147,6 +148,7 @@ class Mechanism:
         l2_squared = plan.sensitivity_squared
         return Mechanism(
             name="sum of discrete Gaussians",
+            unit=Unit.of_mode(plan.mode),
             adjacency=ADJACENCY,
             sampling="none" if plan.sampling_rate == 1.0 else "Poisson, capped",
             l2_squared=l2_squared,
@@ -168,6 +170,7 @@ class RoundAccounts:
 
     Attributes:
         mechanism: what was accounted.
+        orders: Renyi orders of the divergences in `loss` and `total`.
         loss: of one participation.
         rho: zCDP of one participation; None where sampling is claimed.
         total: loss of the population after this record.
@@ -175,6 +178,7 @@ class RoundAccounts:
     """
 
     mechanism: Mechanism
+    orders: tuple[int, ...]
     loss: Loss
     rho: float | None
     total: Loss

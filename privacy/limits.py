@@ -33,6 +33,11 @@ class Unit(StrEnum):
     NODE = "node"
     SUBJECT = "subject"
 
+    @staticmethod
+    def of_mode(mode: Mode) -> Unit:
+        """Whom a plan of this mode protects."""
+        return Unit.NODE if mode is Mode.CLIENT else Unit.SUBJECT
+
 
 @dataclass(frozen=True, slots=True)
 class RenyiFilter:
@@ -53,20 +58,31 @@ class RenyiFilter:
             raise ValueError(f"order {self.order} is not one of the accounted orders")
         if not (0 < self.delta < 1 and 0 < self.epsilon <= LARGEST_EPSILON):
             raise ValueError(f"a limit needs 0 < delta < 1 and 0 < epsilon <= {LARGEST_EPSILON}")
-        if self.capacity <= 0:
+        if not self.capacity > 0:
             raise ValueError(
                 f"at order {self.order} no loss is small enough for epsilon {self.epsilon}; "
                 "choose a higher order"
             )
 
+    @staticmethod
+    def for_run(run: Run, epsilon: float, delta: float) -> RenyiFilter:
+        """The limit at the order that admits most participations of a planned run.
+
+        The choice must be made before anything was released, from public plans only.
+
+        Raises:
+            ValueError: if no order can mean (epsilon, delta).
+        """
+        best = max(
+            range(len(ORDERS)),
+            key=lambda i: _capacity(ORDERS[i], epsilon, delta) / max(run.loss.rdp[i], 1e-300),
+        )
+        return RenyiFilter(run.unit, ORDERS[best], epsilon, delta)
+
     @property
     def capacity(self) -> float:
-        """Largest total Renyi loss at `order` that means (epsilon, delta): CKS Prop. 12 inverted.
-
-        CKS is Canonne, Kamath and Steinke, arXiv 2004.00010.
-        """
-        left = math.log((1 - DELTA_RESERVE) * self.delta * self.order)
-        return self.epsilon - math.log1p(-1 / self.order) + left / (self.order - 1)
+        """Largest total Renyi loss at `order` that means (epsilon, delta)."""
+        return _capacity(self.order, self.epsilon, self.delta)
 
     def bounds(self, run: Run) -> bool:
         """Whether a run's loss says anything about this limit's unit.
@@ -108,6 +124,12 @@ class RenyiFilter:
             orders=(self.order,),
         )
         return epsilon
+
+
+def _capacity(order: int, epsilon: float, delta: float) -> float:
+    """Canonne, Kamath and Steinke, arXiv 2004.00010, Proposition 12, solved for the divergence."""
+    left = math.log((1 - DELTA_RESERVE) * delta * order)
+    return epsilon - math.log1p(-1 / order) + left / (order - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +196,13 @@ class Run:
         A population's budget and its ledger count the loss towards the coordinator. A node's
         odometer may count the larger loss of `View.ALONE`, if its owner trusts no other node.
         """
-        unit = Unit.NODE if plan.mode is Mode.CLIENT else Unit.SUBJECT
         rdp = tuple(float(value) for value in round_rdp(plan, view))
-        return Run(run_id, unit, plan.max_participations, Loss(rdp, round_delta(plan, view)))
+        return Run(
+            run_id,
+            Unit.of_mode(plan.mode),
+            plan.max_participations,
+            Loss(rdp, round_delta(plan, view)),
+        )
 
 
 def total_loss(charges: Iterable[tuple[Run, int]]) -> Loss:

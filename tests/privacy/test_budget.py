@@ -78,6 +78,22 @@ def test_a_limit_needs_an_accounted_order(order: int) -> None:
         RenyiFilter(Unit.NODE, order, 3.0, 1e-6)
 
 
+def test_the_chosen_order_admits_most_participations() -> None:
+    """p=5 of z=4 costs 2.736 at delta=1e-6 at the best order: see the test of two federations."""
+    run = Run.of_plan("a", client_plan(4.0, 5, 20))
+    chosen = RenyiFilter.for_run(run, 2.75, 1e-6)
+    assert chosen.unit is Unit.NODE
+    assert chosen.admits(run.loss.times(5))
+    assert not chosen.admits(run.loss.times(6))
+    for order in range(8, 128):
+        other = RenyiFilter(Unit.NODE, order, 2.75, 1e-6)
+        assert other.capacity / run.loss.rdp[ORDERS.index(order)] <= (
+            chosen.capacity / run.loss.rdp[ORDERS.index(chosen.order)]
+        )
+    with pytest.raises(ValueError, match="no loss is small enough"):
+        RenyiFilter.for_run(run, 1e-9, 1e-6)
+
+
 def test_a_limit_that_no_loss_can_meet_is_refused() -> None:
     with pytest.raises(ValueError, match="higher order"):
         RenyiFilter(Unit.NODE, 2, 3.0, 1e-6)

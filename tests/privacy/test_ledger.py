@@ -111,7 +111,7 @@ def test_the_mechanism_repeats_what_the_plan_implies() -> None:
     assert mechanism.l2_squared == 3232**2
     assert mechanism.l1 == pytest.approx(3232 * 32)
     assert mechanism.share_sigma == pytest.approx(4 * 3232 / 2**0.5)
-    assert (mechanism.honest_shares, mechanism.sampling) == (2, "none")
+    assert (mechanism.honest_shares, mechanism.sampling, mechanism.unit) == (2, "none", "node")
     assert Mechanism.of_plan(document_plan()).sampling == "Poisson, capped"
 
 

@@ -289,6 +289,8 @@ def dishonest(change: Callable[[RoundRecord], RoundRecord]) -> VerificationRepor
         ("epsilon_before", lambda accounts: 0.0),
         ("epsilon_after", lambda accounts: accounts.epsilon_after * (1 - 1e-6)),
         ("rho", lambda accounts: None),
+        ("orders", lambda accounts: accounts.orders[::-1]),
+        ("mechanism", lambda accounts: replace(accounts.mechanism, unit=Unit.SUBJECT)),
         ("mechanism", lambda accounts: replace(accounts.mechanism, honest_shares=3)),
         ("mechanism", lambda accounts: replace(accounts.mechanism, share_sigma=1e9)),
         ("mechanism", lambda accounts: replace(accounts.mechanism, adjacency="replace-one")),
