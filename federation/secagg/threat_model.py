@@ -113,14 +113,14 @@ class HonestButCurious(ThreatModel):
     """A server that follows the protocol and keeps all it sees, with at most c clients telling it
     all they see.
 
-    Guarantee: they learn the sum over the survivors and nothing else about the inputs of the
-    others; at least t_min survivors are in it, hence t_min - c honest inputs. In the complete graph
-    this is computational only; in the incomplete one it may fail with probability 2^-40 besides
-    (Bonawitz et al. 2017, theorem 6.3; Bell et al. 2020, theorem 3.6).
+    Guarantee: of the other clients' inputs they learn the sum over the survivors and nothing else.
+    At least t_min survivors are in it, hence t_min - c honest inputs. In the complete graph this
+    rests on the cryptography alone; in an incomplete one it may also fail with probability 2^-40
+    (Bonawitz et al. 2017, section 6; Bell et al. 2020, section 3).
 
-    Conditions: at most c clients collude, and the server does not lie: not about keys, not about who
-    dropped out, not about who is who. The survivor list is signed and checked here too, since a list
-    that is too short or has two versions is then refused, but no more is claimed for it.
+    Conditions: at most c clients collude, and the server does not lie, be it about keys, about who
+    dropped out or about who is who. The survivor list is signed and checked in this model too: a
+    list that is too short or has two versions is refused, but no more is claimed for it.
 
     Thresholds: more than c shares open a secret. In the complete graph t is a majority where t_min
     allows. The incomplete graph must meet `degree.stays_connected` and
@@ -173,7 +173,7 @@ class Active(ThreatModel):
 
     Guarantee: it opens at most one sum that has a given client's input in it, and that sum has the
     inputs of at least t_min confirmed clients in it, hence t_min - c honest ones (Bonawitz et al.
-    2017, theorem 6.5, with the consistency round of figure 4). It may make the round fail, leave
+    2017, section 6, with the consistency round of figure 4). It may make the round fail, leave
     clients out, and learn who took part.
 
     Conditions: the owner has compared the fingerprints of the confirmed peers out of band. The

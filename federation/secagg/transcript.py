@@ -44,19 +44,19 @@ def sign_keys(
 
 
 def check_keys(config: RoundConfig, index: int, entry: KeyEntry) -> None:
-    """Refuse keys that the roster's identity `index` did not sign for this round.
-
-    Raises:
-        Refusal: NOT_ON_ROSTER or BAD_SIGNATURE.
-    """
-    if index >= len(config.roster):
-        raise Refusal(Reason.NOT_ON_ROSTER, f"the roster has no place {index}")
+    """Refuse (BAD_SIGNATURE) keys that the identity at `index` did not sign for this round."""
     fields = (config.hash, index_bytes(index), entry.channel_key, entry.mask_key)
     verify(config.roster[index], entry.signature, Label.ADVERTISE, *fields)
 
 
-def check_distinct(entries: Mapping[int, KeyEntry]) -> None:
-    """Refuse a public key that appears twice (REPEATED_KEY), be it both times the same client's."""
+def check_members(config: RoundConfig, entries: Mapping[int, KeyEntry]) -> None:
+    """Refuse a directory with strangers, or with a public key in it twice.
+
+    Raises:
+        Refusal: NOT_ON_ROSTER or REPEATED_KEY.
+    """
+    if any(index >= len(config.roster) for index in entries):
+        raise Refusal(Reason.NOT_ON_ROSTER, "the directory has more places than the roster")
     keys = [key for entry in entries.values() for key in (entry.channel_key, entry.mask_key)]
     if len(set(keys)) != len(keys):
         raise Refusal(Reason.REPEATED_KEY, "a public key was advertised twice")

@@ -1,8 +1,9 @@
 """Round 1, share keys: check everybody's keys, then split two secrets among the neighbours.
 
-Bonawitz et al. 2017, figure 4, round 1, with the neighbours of Bell et al. 2020, algorithm 2. The
-client trusts nothing of the directory: it looks for its own entry, verifies every signature under
-the roster it pinned, and computes its neighbours itself.
+Bonawitz et al. 2017, figure 4, round 1, with the neighbours of Bell et al. 2020, section 3. The
+client trusts nothing of the directory: it looks for its own entry, computes its neighbours itself
+and verifies, under the roster it pinned, the signature of every key that it will use. Of the others
+only the order of the ring depends (`graph`).
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from federation.secagg.client.stage import Stage
 from federation.secagg.messages import (
     INDEX_BYTES,
     Directory,
-    KeyEntry,
     SealedShares,
     decode,
     encode,
@@ -32,8 +32,8 @@ from federation.secagg.secret import Secret
 from federation.secagg.shamir import SHARE_BYTES, split
 from federation.secagg.transcript import (
     Transcript,
-    check_distinct,
     check_keys,
+    check_members,
     seal_shares,
     seed_commitment,
 )
@@ -100,9 +100,14 @@ def share_keys(me: Participant, state: Advertised, request: bytes) -> tuple[Shar
             repeated, weak, unsigned or unknown key, or a cohort the threat model does not cover.
     """
     entries = dict(decode(Directory, request, me.config.hash).entries)
-    _check_directory(me, state, entries)
+    if entries.get(me.index) != state.keys:
+        raise Refusal(Reason.OWN_KEY_MISSING, "the directory does not repeat the client's keys")
+    check_members(me.config, entries)
+    me.config.threat_model.check_cohort(len(entries), me.confirmed_among(entries))
     transcript = Transcript(me.config, entries)
     neighbours = sorted(transcript.graph.neighbours(me.index))
+    for index in neighbours:
+        check_keys(me.config, index, entries[index])
 
     seed = new_secret()
     threshold = me.config.threat_model.threshold
@@ -127,12 +132,3 @@ def share_keys(me: Participant, state: Advertised, request: bytes) -> tuple[Shar
     )
     commitment = seed_commitment(transcript.hash, seed, me.index)
     return shared, encode(SealedShares(me.index, commitment, sealed), me.config.hash)
-
-
-def _check_directory(me: Participant, state: Advertised, entries: dict[int, KeyEntry]) -> None:
-    if entries.get(me.index) != state.keys:
-        raise Refusal(Reason.OWN_KEY_MISSING, "the directory does not repeat the client's keys")
-    for index, entry in entries.items():
-        check_keys(me.config, index, entry)
-    check_distinct(entries)
-    me.config.threat_model.check_cohort(len(entries), me.confirmed_among(entries))
