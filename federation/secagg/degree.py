@@ -64,7 +64,8 @@ def find_degree(
     if colluders + dropouts >= clients:
         raise ValueError("colluders and drop-outs together must leave somebody")
     for degree in range(_first_connected(clients, colluders + dropouts), clients - 1, 2):
-        most_bad = _most_bad_neighbours(fewest, colluders, degree)
+        # A cohort of at most degree + 1 is complete, and everybody has all colluders around.
+        most_bad = _most_bad_neighbours(max(fewest, degree + 1), colluders, degree)
         if semi_malicious:
             most_bad = _ceil_semi_malicious(most_bad, degree)
         threshold = max(most_bad + 1, 2)

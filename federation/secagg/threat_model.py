@@ -59,8 +59,10 @@ class ThreatModel(ABC):
             )
         if not self.min_survivors <= self.clients <= LARGEST_COHORT:
             raise _unsafe(f"{self.clients} clients: {self.min_survivors} to {LARGEST_COHORT}")
-        if not self.is_complete and (self.degree < 2 or self.degree % 2):
-            raise _unsafe(f"degree {self.degree} is neither even nor {self.clients - 1}")
+        if not self.is_complete and self.degree not in range(2, self.clients, 2):
+            raise _unsafe(
+                f"degree {self.degree} is neither {self.clients - 1} nor even and smaller"
+            )
         most = min(self.min_survivors, self.degree + 1)
         if not 2 <= self.threshold <= most:
             raise _unsafe(f"threshold {self.threshold} does not lie between 2 and {most}")

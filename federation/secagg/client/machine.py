@@ -139,7 +139,7 @@ class Client:
         client = cls(Participant(config, identity, confirmed), persist)
         try:
             stage = client._load(data)
-        except (Refusal, ValueError, KeyError) as error:
+        except (Refusal, ValueError, LookupError) as error:
             raise Refusal(Reason.OLD_STATE, "the saved state cannot be used") from error
         if stage < newest:
             raise Refusal(

@@ -165,27 +165,35 @@ class Server:
         Raises:
             Refusal: OLD_STATE, damaged or another round's.
         """
+        server = cls(config)
+        try:
+            server._load(data)
+        except (Refusal, ValueError, LookupError) as error:
+            raise Refusal(Reason.OLD_STATE, "the saved state cannot be used") from error
+        return server
+
+    def _load(self, data: bytes) -> None:
         body = data[:-HASH_BYTES]
         if digest(Label.SERVER_STATE, body) != data[-HASH_BYTES:]:
-            raise Refusal(Reason.OLD_STATE, "the saved state is damaged")
+            raise ValueError("damaged")
         source = Reader(body)
-        version, stage, round_hash = source.u8(), source.u8(), source.raw(HASH_BYTES)
-        if version != _SAVE_VERSION or round_hash != config.hash:
-            raise Refusal(Reason.OLD_STATE, "the saved state is of another version or round")
-        server = cls(config)
+        if source.u8() != _SAVE_VERSION:
+            raise ValueError("another version")
+        state = _STATES[Stage(source.u8())]
+        if source.raw(HASH_BYTES) != self.config.hash:
+            raise ValueError("another round")
         for _ in range(source.u16()):
             index = source.u16()
-            server.departed[index] = Reason(source.u8())
+            self.departed[index] = Reason(source.u8())
         for _ in range(source.u16()):
             index = source.u16()
-            server._received[index] = source.raw(HASH_BYTES)
+            self._received[index] = source.raw(HASH_BYTES)
         distinct = [source.sized() for _ in range(source.u16())]
         for _ in range(source.u16()):
             index = source.u16()
-            server.outbox[index] = distinct[source.u16()]
-        server._state = _STATES[Stage(stage)].read(config, source)
+            self.outbox[index] = distinct[source.u16()]
+        self._state = state.read(self.config, source)
         source.end()
-        return server
 
     def _collecting(self) -> Collecting:
         if self._state is None:
