@@ -4,7 +4,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,16 @@ class Row:
                 "ratio": self.ratio,
             }
         )
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The shortest wall time of `repeats` calls, the one least disturbed by the machine."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def versioned(distribution: str) -> str:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 ORDERS: tuple[int, ...] = (*range(2, 129), 160, 192, 256, 384, 512, 768, 1024)
 """The orders at which every loss in a plan, a budget or a ledger is kept."""
@@ -94,8 +94,10 @@ def rdp(
     """
     _check_orders(orders)
     if isinstance(mechanism, PoissonSampled):
-        return _sampled_rdp(mechanism, orders)
-    return _sum_rdp(mechanism, np.asarray(orders, dtype=np.float64))
+        exact = _sampled_rdp(mechanism, orders)
+    else:
+        exact = _sum_rdp(mechanism, np.asarray(orders, dtype=np.float64))
+    return exact * (1 + ROUNDING_MARGIN)
 
 
 def rdp_to_epsilon(
@@ -135,6 +137,8 @@ def rdp_to_epsilon(
         if left <= 0:
             return math.inf, int(orders[0])
         curve = rdp + np.log1p(-1 / alpha) - (math.log(left) + np.log(alpha)) / (alpha - 1)
+        # Total variation is at most sqrt(1 - e^-D) (Bretagnolle and Huber 1979): none left to pay.
+        curve = np.where(left**2 >= -np.expm1(-rdp), 0.0, curve)
         best = int(np.argmin(curve))
         epsilon = max(0.0, float(curve[best]))
         if epsilon <= charged:
@@ -152,7 +156,7 @@ def _sum_rdp(mechanism: DiscreteGaussianSum, alpha: NDArray[np.float64]) -> NDAr
         alpha / 2 * (l2**2 + 2 * l1 * tau + tau**2 * d),
         alpha / 2 * (l2 + tau * math.sqrt(d)) ** 2,
     )
-    least: NDArray[np.float64] = np.minimum.reduce(bounds) * (1 + ROUNDING_MARGIN)
+    least: NDArray[np.float64] = np.minimum.reduce(bounds)
     return least
 
 
@@ -171,29 +175,37 @@ def _sampled_rdp(sampled: PoissonSampled, orders: Sequence[int]) -> NDArray[np.f
     that is sqrt(u) sinh(s ln u) >= r sqrt(v) sinh(s ln 1/v) with s = a - 1/2. The two sides are
     equal at s = 1/2, and u v >= 1 makes the left one grow faster in s.
     """
+    alpha = np.asarray(orders)
     k = np.arange(2, max(orders) + 1)
     full = _sum_rdp(sampled.mechanism, k.astype(np.float64))
-    unsampled: NDArray[np.float64] = full[np.asarray(orders) - 2]
+    unsampled: NDArray[np.float64] = full[alpha - 2]
     if sampled.rate == 1.0:
         return unsampled
     exponent = (k - 1) * full
-    with np.errstate(divide="ignore"):
-        log_growth = exponent + np.log(-np.expm1(-exponent))
-    log_moment = logsumexp(_log_weights(tuple(orders), sampled.rate) + log_growth, axis=1)
-    expanded = np.logaddexp(0.0, log_moment) / (np.asarray(orders) - 1) * (1 + ROUNDING_MARGIN)
-    least: NDArray[np.float64] = np.minimum(expanded, unsampled)
+    log_weights, terms, starts = _expansion(tuple(orders), sampled.rate)
+    with np.errstate(divide="ignore", over="ignore"):
+        log_terms = log_weights + (exponent + np.log(-np.expm1(-exponent)))[terms]
+        peak = np.maximum.reduceat(log_terms, starts)
+        peak = np.where(np.isfinite(peak), peak, 0.0)
+        sums = np.add.reduceat(np.exp(log_terms - np.repeat(peak, alpha - 1)), starts)
+        log_moment = np.log(sums) + peak
+    least: NDArray[np.float64] = np.minimum(np.logaddexp(0.0, log_moment) / (alpha - 1), unsampled)
     return least
 
 
 @lru_cache(maxsize=16)
-def _log_weights(orders: tuple[int, ...], rate: float) -> NDArray[np.float64]:
-    """ln C(a, k) (1-q)^(a-k) q^k for each order a (rows) and k from 2 to the largest (columns)."""
-    a = np.asarray(orders, dtype=np.float64)[:, None]
-    k = np.arange(2, max(orders) + 1, dtype=np.float64)[None, :]
-    absent = np.maximum(a - k, 0)
-    log_binomial = gammaln(a + 1) - gammaln(k + 1) - gammaln(absent + 1)
-    weights = log_binomial + absent * math.log1p(-rate) + k * math.log(rate)
-    return np.where(k <= a, weights, -np.inf)
+def _expansion(
+    orders: tuple[int, ...], rate: float
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """All terms k = 2..a of all orders a, one order after another.
+
+    Returns ln C(a, k) (1-q)^(a-k) q^k, the positions k - 2, and where each order begins.
+    """
+    k = np.concatenate([np.arange(2, a + 1) for a in orders])
+    a = np.repeat(orders, np.asarray(orders) - 1)
+    log_binomial = gammaln(a + 1) - gammaln(k + 1) - gammaln(a - k + 1)
+    weights = log_binomial + (a - k) * math.log1p(-rate) + k * math.log(rate)
+    return weights, (k - 2).astype(np.intp), np.flatnonzero(k == 2)
 
 
 def _check_orders(orders: Sequence[int]) -> None:
