@@ -15,20 +15,17 @@ from retrieval.filters import Filter, FilterError
 from storage.database import Database
 from storage.node_tables import Document
 from tests.nodes import add_assistant, open_database
-
-NUMBERS = st.one_of(
-    st.integers(-3, 3),
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([0.1, 0.30000000000000004, 1e-300, 2.0**53, 2**53 + 1]),
+from tests.retrieval.filter_oracle import (
+    COMPARISONS,
+    NAMES,
+    NUMBERS,
+    TEXTS,
+    VALUES,
+    holds,
+    kind,
+    passes,
+    some_filters,
 )
-TEXTS = st.one_of(st.sampled_from(["", "a", "b", "B", "é", "1", "true", "null"]), st.text())
-VALUES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
-NAMES = st.one_of(
-    st.sampled_from(["year", "", "a.b", "a[0]", "[0]", "#", "*", "$.x", "é", "\n", "ключ", "1"]),
-    st.text(st.characters(exclude_characters='"\\\0$', codec="utf-8"), max_size=5),
-).filter(lambda name: name not in filters.OWN_FIELDS and not name.startswith("$"))
-COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
 
 
 @pytest.fixture(scope="module")
@@ -58,88 +55,14 @@ def matching(
     return {int(name.removeprefix("doc-")) for name in found}
 
 
-def kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "truth value"
-    return "number" if isinstance(value, int | float) else "text"
-
-
-def holds(op: str, value: Any, operand: Any) -> bool:
-    """What an operator means, in Python."""
-    if op == "$in":
-        return any(holds("$eq", value, one) for one in operand)
-    if op == "$nin":
-        return not holds("$in", value, operand)
-    if op == "$ne":
-        return not holds("$eq", value, operand)
-    if kind(value) != kind(operand):
-        return False
-    match op:
-        case "$eq":
-            return bool(value == operand)
-        case "$gt":
-            return bool(value > operand)
-        case "$gte":
-            return bool(value >= operand)
-        case "$lt":
-            return bool(value < operand)
-        case "$lte":
-            return bool(value <= operand)
-    raise AssertionError(op)
-
-
-def passes(given: Any, described: dict[str, Any]) -> bool:
-    """What a filter means, in Python."""
-    for name, condition in given.items():
-        if name == "$and":
-            held = all(passes(part, described) for part in condition)
-        elif name == "$or":
-            held = any(passes(part, described) for part in condition)
-        else:
-            conditions = condition if isinstance(condition, dict) else {"$eq": condition}
-            value = described.get(name)
-            held = all(holds(op, value, operand) for op, operand in conditions.items())
-        if not held:
-            return False
-    return True
-
-
-def operands(op: str) -> st.SearchStrategy[Any]:
-    if op in ("$in", "$nin"):
-        return st.lists(VALUES, max_size=4)
-    return VALUES if op in ("$eq", "$ne") else st.one_of(NUMBERS, TEXTS)
-
-
-CONDITIONS = st.one_of(
-    VALUES,
-    *(
-        operands(op).map(lambda operand, op=op: {op: operand})
-        for op in (*COMPARISONS, "$in", "$nin")
-    ),
-    st.fixed_dictionaries({"$gte": NUMBERS, "$lt": NUMBERS, "$ne": VALUES}),
-)
-
-
-def some_filters(names: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
-    fields = st.dictionaries(names, CONDITIONS, max_size=2)
-    return st.recursive(
-        fields,
-        lambda parts: st.one_of(
-            st.fixed_dictionaries({"$and": st.lists(parts, min_size=1, max_size=3)}),
-            st.fixed_dictionaries({"$or": st.lists(parts, min_size=1, max_size=3)}),
-        ),
-        max_leaves=6,
-    )
-
-
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], Any]:
     """Documents and a filter that speak of the same few names."""
     names = st.sampled_from(draw(st.lists(NAMES, min_size=1, max_size=3, unique=True)))
     described = st.dictionaries(names, VALUES, max_size=3)
-    return draw(st.lists(described, min_size=1, max_size=5)), draw(some_filters(names))
+    return draw(st.lists(described, min_size=1, max_size=5)), draw(
+        some_filters(names, VALUES, st.one_of(NUMBERS, TEXTS))
+    )
 
 
 class TestAgainstPython:
