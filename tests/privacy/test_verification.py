@@ -185,6 +185,16 @@ def test_a_chain_hashed_anew_without_the_key_is_found() -> None:
     assert Code.SIGNATURE in codes(check(stolen_name))
 
 
+@pytest.mark.parametrize("k", range(3, 7))
+def test_records_moved_between_two_forks_are_found(k: int) -> None:
+    """Both are signed by the coordinator and alike in number and sequence; only links differ."""
+    fork = rewritten(signer=genuine().key).splitlines(keepends=True)
+    for front, back in ((fork, genuine().lines), (genuine().lines, fork)):
+        report = check(b"".join([*front[:k], *back[k:]]))
+        assert report.findings[0].line == k + 1
+        assert "link" in report.findings[0].message
+
+
 def test_another_ledger_of_the_same_coordinator_is_found_by_receipts() -> None:
     whole = b"".join(other_ledger())
     assert check(whole).population == "schools"
