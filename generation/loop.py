@@ -131,7 +131,7 @@ class EngineLoop:
             for name in row.adapters:
                 if name not in self._adapter_names:
                     raise UnknownAdapterError(name)
-            if len(self._waiting) >= self._max_waiting:
+            if len(self._rows()) >= self._max_rows + self._max_waiting:
                 raise EngineBusyError(self._seconds_until_room())
             self._waiting.append(row)
             self._changed.notify()
@@ -217,8 +217,9 @@ class EngineLoop:
         return not self._closed
 
     def _rows(self) -> list[Row]:
-        reading = [self._prefill[0]] if self._prefill else []
-        return [*self._waiting, *reading, *self._running]
+        # A row that another thread sees on its way from reading to running counts once.
+        reading = [prefill[0]] if (prefill := self._prefill) else []
+        return list(dict.fromkeys([*self._waiting, *reading, *self._running]))
 
     def _drop_cancelled(self) -> None:
         if self._prefill and self._prefill[0].cancelled:
@@ -254,13 +255,13 @@ class EngineLoop:
         self._seconds_per_prompt_token += _NEWEST * (seconds - self._seconds_per_prompt_token)
         if logits is None:
             return
-        self._prefill = None
         if _accept(row, logits):
             self._running.append(row)
             try:
                 self._batch.join(prefill, row.adapters)
             except Exception as error:
                 self._fail_batch(error)
+        self._prefill = None
 
     @torch.inference_mode()
     def _decode(self) -> None:

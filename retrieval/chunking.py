@@ -14,6 +14,10 @@ from retrieval.parsing.records import ParsedDocument, Section
 _FEWEST_TOKENS = 32
 _CHARACTERS_PER_TOKEN = 16  # four times the usual; a long run without blanks is one unknown token
 _WINDOW = 32_000  # characters
+_LONGEST_WORD = 100
+_WORD_PARTS = re.compile(
+    "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|\\w{1,50}|\\S"
+)  # CJK has no blanks
 _DELIMITER_ROW = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 
 
@@ -72,6 +76,8 @@ class Chunker:
                 tokens = self._count(_below(heading, text))
                 page = document.page_of(start)
                 chunks.append(Chunk(len(chunks), text, heading, page, start, end, tokens))
+        self._word_tokens.cache_clear()  # nothing of this document stays behind
+        self._count.cache_clear()
         return tuple(chunks)
 
     def _heading(self, title: str | None, path: tuple[str, ...]) -> str:
@@ -125,11 +131,16 @@ class Chunker:
     ) -> Iterator[tuple[int, int]]:
         """Spans of `text` that fit into `most` tokens together with `prefix`."""
         splitter = self._splitter(max(1, most - self._count(prefix)), markdown)
-        for window_start, window_end in _windows(text):
-            for start, piece in splitter.chunk_indices(text[window_start:window_end]):
+        start = 0
+        while start < len(text):
+            end = _window_end(text, start)
+            pieces = splitter.chunk_indices(text[start:end])
+            if end < len(text) and len(pieces) > 1:
+                end = start + pieces.pop()[0]  # it ends with the window: cut it anew with the next
+            for offset, piece in pieces:
                 for piece_start, piece_end in self._halved(piece, prefix, most):
-                    offset = window_start + start
-                    yield offset + piece_start, offset + piece_end
+                    yield start + offset + piece_start, start + offset + piece_end
+            start = end
 
     def _halved(self, text: str, prefix: str, most: int) -> Iterator[tuple[int, int]]:
         """The whole, or where counts do not add up or blanks are missing, halves that fit."""
@@ -150,6 +161,8 @@ class Chunker:
         return len(self._tokenizer.encode(text).ids)
 
     def _tokens_in_word(self, word: str) -> int:
+        if len(word) > _LONGEST_WORD:
+            return sum(map(self._word_tokens, _WORD_PARTS.findall(word)))
         return len(self._tokenizer.encode(word, add_special_tokens=False).ids)
 
     def _estimate(self, text: str) -> int:
@@ -170,16 +183,13 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start + len(body) - len(body.lstrip()), end - len(body) + len(body.rstrip())
 
 
-def _windows(text: str) -> Iterator[tuple[int, int]]:
-    """Cut a long text at blank lines, lines, sentences or words: splitters take quadratic time."""
-    start = 0
-    while len(text) - start > _WINDOW:
-        least, most = start + _WINDOW // 2, start + _WINDOW
-        ends = (text.rfind(mark, least, most) + len(mark) for mark in ("\n\n", "\n", ". ", " "))
-        end = next((end for end in ends if end > least), most)
-        yield start, end
-        start = end
-    yield start, len(text)
+def _window_end(text: str, start: int) -> int:
+    """How far to look ahead, since splitters take quadratic time; not into a word if possible."""
+    if len(text) - start <= _WINDOW:
+        return len(text)
+    least, most = start + _WINDOW // 2, start + _WINDOW
+    ends = (text.rfind(mark, least, most) + len(mark) for mark in ("\n\n", "\n", ". ", " "))
+    return next((end for end in ends if end > least), most)
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -32,7 +32,7 @@ def main() -> None:
     chunker = Chunker(Path(setup["tokenizer_file"]), setup["max_tokens"])
     os.nice(_NICENESS)
     _set_limits(limits)
-    sys.addaudithook(_refuse_side_effects)
+    sys.addaudithook(refuse_side_effects)
     write_frame(answers, {"ready": True})
     while True:
         try:
@@ -98,7 +98,7 @@ def _start_clock(seconds: int) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
 
 
-def _refuse_side_effects(event: str, arguments: tuple[Any, ...]) -> None:
+def refuse_side_effects(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         flags = arguments[2]
         if isinstance(flags, int) and flags & _WRITING:

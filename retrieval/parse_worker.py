@@ -224,7 +224,7 @@ def _read_document(answers: FrameReader, limits: ParseLimits) -> ChunkedDocument
         match answers.read(deadline):
             case {"chunks": [*parts]}:
                 chunks += [Chunk(**_checked(Chunk, part)) for part in parts]
-            case {"document": document}:
+            case {"document": dict(document)}:
                 fields = _checked(ChunkedDocument, {**document, "chunks": ()})
                 return ChunkedDocument(**{**fields, "chunks": tuple(chunks)})
             case {"error": {"code": code, "message": str(message)}}:

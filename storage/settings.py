@@ -44,6 +44,7 @@ class NodeSettings(BaseSettings):
     upstream_context: int = Field(default=8_192, ge=256)
     allow_remote_generator: bool = False
     answer_tokens: int = Field(default=160, ge=1)
+    max_answer_tokens: int = Field(default=2_048, ge=1)
     max_rows: int = Field(default=4, ge=1)
     queue_size: int = Field(default=16, ge=0)
     passages: int = Field(default=5, ge=1, le=50)

@@ -57,7 +57,7 @@ class LabelledQuestion(BaseModel):
 
 
 class Questions(BaseModel):
-    questions: list[LabelledQuestion] = Field(min_length=1, max_length=5_000)
+    questions: list[LabelledQuestion] = Field(min_length=1, max_length=500)
 
 
 @router.get("")

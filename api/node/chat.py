@@ -225,7 +225,7 @@ def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -
     return AnswerRequest(
         messages=tuple(messages),
         passages=_passages(node, models, assistant, chat, messages),
-        max_tokens=min(given, models.engine.context_length // 2),
+        max_tokens=min(given, node.settings.max_answer_tokens),
         temperature=chat.temperature or 0.0,
         top_p=chat.top_p or 1.0,
         seed=chat.seed,

@@ -6,7 +6,7 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -42,7 +42,7 @@ async def ready(node: NodeDep) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/metrics", responses=responses(401, 403))
+@router.get("/metrics", response_class=PlainTextResponse, responses=responses(401, 403))
 def metrics(node: NodeDep, _owner: Owner, request: Request) -> Response:
     """Prometheus' text format: requests by route, and totals over all assistants."""
     measured: Metrics = request.app.state.metrics

@@ -56,11 +56,11 @@ def parse(path: Path, name: str, limits: ParseLimits) -> ParsedDocument:
         document = _read(path, name, limits)
     except ParseError:
         raise
-    except MemoryError as error:
-        raise ParseError("out_of_memory", "Reading the file needs too much memory.") from error
-    except OSError as error:
-        raise ParseError("unreadable", f"The file cannot be read: {error.strerror}.") from error
     except Exception as error:  # parsers raise anything on a file that was made to break them
+        if _memory_ran_out(error):
+            raise ParseError("out_of_memory", "Reading the file needs too much memory.") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise ParseError("unreadable", f"The file cannot be read: {error.strerror}.") from error
         raise ParseError(
             "broken", f"The file is damaged and cannot be read ({type(error).__name__})."
         ) from error
@@ -113,3 +113,10 @@ def _file_size(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ParseError("unreadable", "This is not a regular file.")
     return status.st_size
+
+
+def _memory_ran_out(error: BaseException | None) -> bool:
+    """Whether that is behind `error`, which may come from cleaning up afterwards."""
+    while error and not isinstance(error, MemoryError):
+        error = error.__context__
+    return error is not None

@@ -14,6 +14,7 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
+_DEEPEST_XML = 256  # as in libxml2; parsers that build a tree take quadratic time or recurse
 _MOST_MEMBERS = 20_000
 _BLOCK = 64 * 1024
 _CONTENT_TYPES = "[Content_Types].xml"
@@ -90,14 +91,28 @@ def _looks_like_xml(head: bytes) -> bool:
 
 
 def _strict_xml_parser() -> expat.XMLParserType:
-    def refuse(*_: object) -> NoReturn:
+    depth = 0
+
+    def refuse_entities(*_: object) -> NoReturn:
         raise ParseError(
             "broken",
             "The file declares XML entities, which Office files never need: it is refused.",
         )
 
+    def enter(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST_XML:
+            raise ParseError("broken", "The file is damaged: its XML is nested too deep.")
+
+    def leave(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
     parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = refuse_entities
+    parser.StartElementHandler = enter
+    parser.EndElementHandler = leave
     return parser
 
 

@@ -1,6 +1,8 @@
 """PDF by pypdfium2: text in reading order, page starts, and sections from the outline."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +16,9 @@ PDF = "application/pdf"
 _PASSWORD, _SECURITY = 4, 5  # FPDF_ERR_* of pdfium's fpdfview.h
 _MOST_BOOKMARKS = 10_000
 _SHORTEST_FULL_LINE = 45
+_FEWEST_RUNNING = 3
+_SENTENCE_ENDS = (".", "!", "?", ":")
+_NUMBER = re.compile(r"\d+")
 _HYPHENATED = re.compile("(?<=\\w)[\x02\ufffe](?:\r?\n)?")
 _BULLET = re.compile(r"[•◦‣▪·*–-]\s|\(?[0-9a-zA-Z]{1,3}[.)]\s")
 
@@ -48,9 +53,8 @@ def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
 
 
 def _read_pages(pdf: pypdfium2.PdfDocument, limits: ParseLimits) -> tuple[str, tuple[int, ...]]:
-    parts: list[str] = []
-    starts: list[int] = []
-    length = 0
+    pages: list[list[str]] = []
+    left = limits.text_characters
     for number in range(len(pdf)):
         try:
             page = pdf[number]
@@ -60,34 +64,66 @@ def _read_pages(pdf: pypdfium2.PdfDocument, limits: ParseLimits) -> tuple[str, t
         raw = textpage.get_text_range(errors="replace")
         textpage.close()
         page.close()
-        page_text = _reflow(clean(_HYPHENATED.sub("", raw)))
-        if parts and page_text:
-            # A sentence may run on over the page.
-            ends = parts[-1].endswith((".", "!", "?", ":")) or not page_text[0].islower()
-            parts.append("\n" if ends else " ")
-            length += 1
-        starts.append(length)
-        if page_text:
-            parts.append(page_text)
-            length += len(page_text)
-        if length > limits.text_characters:
+        left -= len(raw)
+        if left < 0:
             raise too_much_text(limits)
-    return "".join(parts), tuple(starts)
+        lines = clean(_HYPHENATED.sub("", raw)).split("\n")
+        pages.append([line.strip() for line in lines if line.strip()])
+    return _joined(_reflow(lines) for lines in _without_running_lines(pages))
 
 
-def _reflow(page: str) -> str:
+def _without_running_lines(pages: list[list[str]]) -> list[list[str]]:
+    """Keep head and foot lines that most pages share, numbers aside, only where they come first.
+
+    Further down they would cut into sentences that run on over the page.
+    """
+    edges = Counter(_NUMBER.sub("#", line) for page in pages for line in {*page[:1], *page[-1:]})
+    most = max(_FEWEST_RUNNING, 0.6 * len(pages))
+    running = {line: False for line, times in edges.items() if times >= most}  # seen before?
+
+    def repeats(line: str) -> bool:
+        numberless = _NUMBER.sub("#", line)
+        seen = running.get(numberless, False)
+        if numberless in running:
+            running[numberless] = True
+        return seen
+
+    kept: list[list[str]] = []
+    for page in pages:
+        body = page[1:] if page and repeats(page[0]) else page
+        kept.append(body[:-1] if body and len(page) > 1 and repeats(body[-1]) else body)
+    return kept
+
+
+def _reflow(lines: list[str]) -> str:
     """Undo line wrapping: a full line that ends inside a sentence continues on the next."""
-    lines = [line.strip() for line in page.split("\n")]
-    full = max(_SHORTEST_FULL_LINE, 0.7 * max(map(len, lines)))
+    full = max(_SHORTEST_FULL_LINE, 0.7 * max(map(len, lines), default=0))
     joined: list[str] = []
     wrapped = False
     for line in lines:
-        if wrapped and line and not _BULLET.match(line):
+        if wrapped and not _BULLET.match(line):
             joined[-1] += " " + line
         else:
             joined.append(line)
-        wrapped = len(line) >= full and not line.endswith((".", "!", "?", ":"))
-    return "\n".join(joined).strip()
+        wrapped = len(line) >= full and not line.endswith(_SENTENCE_ENDS)
+    return "\n".join(joined)
+
+
+def _joined(pages: Iterable[str]) -> tuple[str, tuple[int, ...]]:
+    """One text, in which a sentence may run on over the page, and where each page begins."""
+    parts: list[str] = []
+    starts: list[int] = []
+    length = 0
+    for page in pages:
+        if parts and page:
+            goes_on = page[0].islower() and not parts[-1].endswith(_SENTENCE_ENDS)
+            parts.append(" " if goes_on else "\n")
+            length += 1
+        starts.append(length)
+        if page:
+            parts.append(page)
+            length += len(page)
+    return "".join(parts), tuple(starts)
 
 
 def _outline(

@@ -28,13 +28,14 @@ def sections_below(headings: Sequence[Heading], text: str) -> tuple[Section, ...
     """Cut `text` at its headings, given in order.
 
     A heading without a body is left to the paths of those below it; where nothing is below it,
-    its own line becomes the body, so that no words are lost.
+    its own line becomes the body, together with others like it, so that no words are lost.
     """
-    sections = []
+    sections: list[Section] = []
     first = headings[0].start if headings else len(text)
     if text[:first].strip():
         sections.append(Section((), 0, first))
     path: list[Heading] = []
+    bare = False
     for i, heading in enumerate(headings):
         following = headings[i + 1] if i + 1 < len(headings) else None
         end = following.start if following else len(text)
@@ -44,7 +45,13 @@ def sections_below(headings: Sequence[Heading], text: str) -> tuple[Section, ...
             sections.append(Section(titles, heading.body, end))
         elif following is None or following.level <= heading.level:
             titles = tuple(above.title for above in path[:-1] if above.title)
-            sections.append(Section(titles, heading.start, end))
+            start = heading.start
+            if bare and sections[-1].path == titles:
+                start = sections.pop().start
+            sections.append(Section(titles, start, end))
+            bare = True
+            continue
+        bare = False
     return tuple(section for section in sections if text[section.start : section.end].strip())
 
 

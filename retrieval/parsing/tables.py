@@ -33,9 +33,9 @@ def workbook_tables(path: Path, limits: ParseLimits) -> str:
 
     lines: list[str] = []
     left = limits.text_characters
-    with warnings.catch_warnings():
+    with path.open("rb") as file, warnings.catch_warnings():  # a path would be judged by its name
         warnings.simplefilter("ignore")  # styles and extensions that openpyxl does not know
-        workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
         for sheet in workbook.worksheets:
             if sheet.sheet_state != "visible":
                 continue

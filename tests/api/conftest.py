@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-ROOT = Path(__file__).parents[2]
+from tests.served import alcove_json, start_node, wait
 
 
 @dataclass(frozen=True)
@@ -37,45 +34,19 @@ class Served:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0)
 
 
-def alcove(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("node") / "home"
-    key = json.loads(alcove("node", "init", "--home", str(home), "--json").stdout)["key"]
+    key = alcove_json("node", "init", "--home", str(home))["key"]
     (home / "settings.toml").write_text(
         "max_file_bytes = 2_000_000\nmax_rows = 2\nqueue_size = 1\nanswer_tokens = 40\n"
     )
-    log = home.parent / "server.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home), "--port", "0"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, stdout=stream, stderr=stream,
-        )  # fmt: skip
+    process, url = start_node(home)
     try:
-        yield Served(_ready(home, process, log), key, home, process)
+        yield Served(url, key, home, process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-
-
-def _ready(home: Path, process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            url: str = json.loads((home / "server.json").read_text())["url"]
-            if httpx.get(f"{url}/ready").status_code == 200:
-                return url
-        except (OSError, ValueError, httpx.TransportError):
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"the node did not become ready:\n{log.read_text()}")
 
 
 @pytest.fixture
@@ -98,16 +69,6 @@ def upload(owner: httpx.Client) -> Upload:
         return wait(owner, accepted.json()["id"])
 
     return send
-
-
-def wait(client: httpx.Client, job_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
-        if job["finished_at"] is not None:
-            return job
-        time.sleep(0.1)
-    raise AssertionError(f"the job did not finish: {job}")
 
 
 @pytest.fixture

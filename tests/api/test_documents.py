@@ -8,7 +8,8 @@ import time
 import httpx
 import pytest
 
-from tests.api.conftest import Served, Upload, wait
+from tests.api.conftest import Served, Upload
+from tests.served import wait
 
 
 def text(topic: str) -> bytes:

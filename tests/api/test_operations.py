@@ -71,8 +71,8 @@ def test_the_queue_is_bounded_and_says_when_to_come_back(served: Served) -> None
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_hangs_up_stops_its_generation(served: Served, stream: bool) -> None:
-    """Both rows are taken by answers of 4,000 tokens (minutes); after hanging up both are free."""
-    body = {"model": "default", "max_tokens": 4_000, "stream": stream, **LONG}
+    """Both rows are taken by answers that take a minute; after hanging up both are free."""
+    body = {"model": "default", "max_tokens": 2_000, "stream": stream, **LONG}
 
     def hang_up() -> None:
         with served.client() as client:

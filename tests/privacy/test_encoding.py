@@ -95,6 +95,16 @@ def test_odd_arrays_are_handled_too(row):
     assert squared_norm(integers) <= SMALL.sensitivity_squared
 
 
+@pytest.mark.parametrize("value", [2.0**16, 2.0**31, 2.0**32, 2.0**53, 2.0**63, 1e200, 1e308])
+def test_integer_check_does_not_rest_on_the_clip(value):
+    # With the clip out of the way, squares or casts that wrapped around could look short.
+    unclipped = tight(SMALL.sensitivity_squared)
+    object.__setattr__(unclipped, "clip_norm", math.inf)
+    object.__setattr__(unclipped, "grid", 1.0)
+    rounded = quantise(np.full(8, value), b"row", unclipped, RoundingSecret.fresh())
+    assert squared_norm(rounded) <= SMALL.sensitivity_squared
+
+
 @pytest.mark.parametrize("bad", NOT_A_NUMBER)
 def test_one_bad_value_makes_the_whole_row_zero(bad):
     row = row_of(8, 0.5)

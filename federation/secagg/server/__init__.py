@@ -1,0 +1,1 @@
+"""The server's side: one file per state, `machine` to run them."""

@@ -1,0 +1,301 @@
+"""Verification of a ledger by somebody who has only the file, the public keys and any receipts.
+
+What it finds:
+
+* always: a change, removal, insertion or reordering inside the chain; a record by another key;
+  accounts that do not follow from the declared plans; a total above the limit; an epsilon on
+  which the second accountant disagrees.
+* as far as receipts are given: a tail that was cut off, a fork, a round that was run but not
+  logged, different statements to different participants.
+
+What it cannot find: noise that was declared and not added, and anything about rounds for which
+there is neither a record nor a receipt. `VerificationReport.statements` says so in words.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO
+
+from privacy.ledger import TOLERANCE, Ledger
+from privacy.ledger_records import Mechanism, unseal
+from privacy.plan import PrivacyPlan
+from privacy.receipts import Receipt, ReceiptError, RoundStatement, receipts_hash
+from privacy.second_accountant import LARGEST_PLD_EPSILON, pld_epsilon, renyi_epsilon
+from privacy.signing import BadSignatureError
+
+LONGEST_LINE = 1 << 20
+"""Bytes; a record has some ten thousand."""
+
+MOST_FINDINGS = 100
+"""A file with more is not worth describing further."""
+
+
+class Code(StrEnum):
+    """Kinds of findings."""
+
+    UNREADABLE = "unreadable"
+    SIGNATURE = "signature"
+    CHAIN = "chain"
+    ACCOUNTANT = "accountant"
+    RECEIPT = "receipt"
+    FORK_OR_CUT = "fork_or_cut"
+    UNLOGGED = "unlogged"
+    CONTRADICTION = "contradiction"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong; `line` counts from 1 and is None for findings about receipts."""
+
+    code: Code
+    line: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """The outcome of `verify`.
+
+    Attributes:
+        population, head, records: name, last hash and length of the chain.
+        rounds_charged: rounds that cost something.
+        receipts: valid receipts of this population that were checked.
+        epsilon, delta: of everything charged, at the limit's order, recomputed by this project's
+            accountant; None without a readable limit.
+        epsilon_renyi: the same by dp-accounting's RDP accountant at that order.
+        epsilon_pld: by its PLD accountant, for information; None if there are findings, or if it
+            is too large to be of use.
+        findings: everything that is wrong, in the order of the file, then of the receipts.
+    """
+
+    population: str | None
+    head: str
+    records: int
+    rounds_charged: int
+    receipts: int
+    epsilon: float | None
+    delta: float | None
+    epsilon_renyi: float | None
+    epsilon_pld: float | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found; `statements` says what that does and does not mean."""
+        return not self.findings
+
+    def statements(self) -> tuple[str, ...]:
+        """What this verification does and does not show, in sentences."""
+        chain = (
+            f"The chain of {self.records} records is intact: nothing inside it was changed, "
+            "removed, inserted or moved, and each epsilon follows from the declared plans."
+            if self.ok
+            else f"The ledger is not accepted: {len(self.findings)} findings."
+        )
+        receipts = (
+            f"{self.receipts} receipts were checked: for the rounds that they name, a cut tail, a "
+            "fork or a missing record would have been found; for no others."
+            if self.receipts
+            else "No receipts were given: a tail that was cut off, a fork of the ledger and rounds "
+            "that were never logged cannot be seen."
+        )
+        declared = (
+            "This checks what was declared, not that the noise was added or that the participants "
+            "were distinct and honest."
+        )
+        return chain, receipts, declared
+
+
+def verify(
+    ledger_file: BinaryIO, keys: Iterable[str], receipts: Iterable[bytes] = ()
+) -> VerificationReport:
+    """Checks a ledger file against public keys and receipts; nothing in it makes this raise.
+
+    Args:
+        ledger_file: an open binary file of sealed records, one a line.
+        keys: the coordinator's public keys, 64 lower-case hexadecimal digits each.
+        receipts: canonical JSON of one receipt each, as `Receipt.to_bytes` writes it.
+    """
+    return _Verification(frozenset(keys)).run(ledger_file, receipts)
+
+
+class _Verification:
+    def __init__(self, keys: frozenset[str]) -> None:
+        self._keys = keys
+        self._ledger = Ledger()
+        self._positions: dict[str, int] = {}
+        self._findings: list[Finding] = []
+
+    def run(self, ledger_file: BinaryIO, receipts: Iterable[bytes]) -> VerificationReport:
+        for number in itertools.count(1):
+            line = ledger_file.readline(LONGEST_LINE + 1)
+            if not line or len(self._findings) >= MOST_FINDINGS:
+                break
+            if len(line) > LONGEST_LINE:
+                self._find(Code.UNREADABLE, number, f"the line is longer than {LONGEST_LINE} bytes")
+                break
+            self._check_line(line, number)
+        if not self._positions:
+            self._find(Code.UNREADABLE, None, "the file holds no valid record")
+        checked = self._check_receipts(receipts)
+        return self._report(checked)
+
+    def _find(self, code: Code, line: int | None, message: str) -> None:
+        self._findings.append(Finding(code, line, message))
+
+    def _check_line(self, line: bytes, number: int) -> None:
+        try:
+            sealed = unseal(line)
+        except ValueError as error:
+            self._find(Code.UNREADABLE, number, str(error))
+            return
+        record = sealed.record
+        try:
+            if sealed.signer not in self._keys:
+                raise BadSignatureError("signed by a key that was not given")
+            sealed.check()
+        except BadSignatureError as error:
+            self._find(Code.SIGNATURE, number, str(error))
+            self._ledger.skip(record)
+            return
+        # What follows computes with numbers that only the coordinator's key could have put there.
+        try:
+            problems = self._ledger.problems(record)
+        except (ValueError, ArithmeticError) as error:
+            problems = (f"the record cannot be accounted: {error}",)
+        for problem in problems:
+            self._find(Code.CHAIN, number, problem)
+        if problems:
+            self._ledger.skip(record)
+            return
+        self._ledger.append(record)
+        self._positions[record.link] = number
+        if record.round is not None:
+            self._check_epsilon(number, record.round.accounts.epsilon_after)
+
+    def _check_epsilon(self, number: int, epsilon: float) -> None:
+        second = self._second_epsilon(epsilon)
+        exact = all(
+            mechanism.sum(plan.dimension).tau == 0 for mechanism, plan, _ in self._charged()
+        )
+        if second is None or epsilon < second * (1 - TOLERANCE):
+            self._find(
+                Code.ACCOUNTANT, number, f"epsilon {epsilon} is below dp-accounting's {second}"
+            )
+        elif exact and not math.isclose(epsilon, second, rel_tol=TOLERANCE):
+            self._find(
+                Code.ACCOUNTANT, number, f"epsilon {epsilon} differs from dp-accounting's {second}"
+            )
+
+    def _charged(self) -> list[tuple[Mechanism, PrivacyPlan, int]]:
+        return [
+            (Mechanism.of_plan(plan), plan, min(count, plan.max_participations))
+            for _, plan, count in self._ledger.charges()
+            if count > 0
+        ]
+
+    def _second_epsilon(self, epsilon: float) -> float | None:
+        """The total by dp-accounting at the limit's order; None if delta does not suffice."""
+        limit, delta = self._ledger.limit, self._delta_left(epsilon)
+        if limit is None or delta <= 0:
+            return None
+        charged = [(mechanism, count) for mechanism, _, count in self._charged()]
+        return renyi_epsilon(charged, limit.order, delta)
+
+    def _delta_left(self, epsilon: float) -> float:
+        """What the terms of delta beside the conversion leave for it."""
+        if self._ledger.limit is None:
+            return 0.0
+        terms = self._ledger.total().terms
+        sampler = (1 + math.exp(min(epsilon, 700.0))) * terms.sampler
+        return self._ledger.limit.delta - terms.secagg - terms.cut - sampler
+
+    def _check_receipts(self, receipts: Iterable[bytes]) -> int:
+        statements: dict[tuple[str, str], RoundStatement] = {}
+        given: dict[tuple[str, str], set[Receipt]] = {}
+        for number, data in enumerate(receipts, 1):
+            if len(self._findings) >= MOST_FINDINGS:
+                break
+            try:
+                receipt = Receipt.from_bytes(data)
+                statement = receipt.signed.statement
+                if receipt.signed.coordinator not in self._keys:
+                    raise ReceiptError("the statement is signed by a key that was not given")
+                if statement.population != self._ledger.population:
+                    raise ReceiptError(f"it is about population {statement.population!r}")
+            except ReceiptError as error:
+                self._find(Code.RECEIPT, None, f"receipt {number}: {error}")
+                continue
+            name = statement.federation, statement.round_id
+            if statements.setdefault(name, statement) != statement:
+                self._find(
+                    Code.CONTRADICTION,
+                    None,
+                    f"receipt {number}: the coordinator stated something else about this round "
+                    "to another participant",
+                )
+            given.setdefault(name, set()).add(receipt)
+        for statement in statements.values():
+            self._check_statement(statement, given[statement.federation, statement.round_id])
+        return sum(map(len, given.values()))
+
+    def _check_statement(self, statement: RoundStatement, receipts: set[Receipt]) -> None:
+        name = f"round {statement.round_id} of {statement.federation}"
+        head = self._positions.get(statement.head)
+        if head is None:
+            self._find(
+                Code.FORK_OR_CUT,
+                None,
+                f"{name}: participants saw a ledger head that this file does not hold; its tail "
+                "was cut, or it is another ledger than theirs",
+            )
+        record = self._ledger.round(statement.federation, statement.round_id)
+        if record is None or record.round is None:
+            self._find(
+                Code.UNLOGGED, None, f"{name} has receipts and no record: unlogged, or cut off"
+            )
+            return
+        facts = record.round.facts
+        if head is not None and head >= self._positions[record.link]:
+            self._find(Code.FORK_OR_CUT, None, f"{name} is logged before a head that preceded it")
+        if (facts.plan_hash, facts.survivors_hash) != (
+            statement.plan_hash,
+            statement.survivors_hash,
+        ):
+            self._find(
+                Code.CONTRADICTION, None, f"{name} is logged with another plan or other survivors"
+            )
+        if len(receipts) == facts.receipts and receipts_hash(receipts) != facts.receipts_hash:
+            self._find(Code.CONTRADICTION, None, f"{name} is logged with other receipts")
+
+    def _report(self, receipts: int) -> VerificationReport:
+        limit = self._ledger.limit
+        epsilon = renyi = pld = None
+        charged = [(mechanism, count) for mechanism, _, count in self._charged()]
+        if limit is not None:
+            epsilon = limit.epsilon_of(self._ledger.total())
+            renyi = self._second_epsilon(epsilon)
+            if charged and not self._findings and epsilon <= LARGEST_PLD_EPSILON:
+                pld = pld_epsilon(charged, self._delta_left(epsilon))
+                if pld > epsilon * (1 + TOLERANCE):
+                    self._find(
+                        Code.ACCOUNTANT,
+                        None,
+                        f"epsilon {epsilon} is below the bound {pld} from privacy loss "
+                        "distributions, which should be the tighter one",
+                    )
+        return VerificationReport(
+            population=self._ledger.population,
+            head=self._ledger.head,
+            records=len(self._positions),
+            rounds_charged=sum(count for _, _, count in self._ledger.charges()),
+            receipts=receipts,
+            epsilon=epsilon,
+            delta=None if limit is None else limit.delta,
+            epsilon_renyi=renyi,
+            epsilon_pld=pld,
+            findings=tuple(self._findings),
+        )

@@ -1,0 +1,59 @@
+"""Real nodes as processes of their own, for tests that speak HTTP to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+READY_SECONDS = 240
+JOB_SECONDS = 120
+
+
+def alcove_json(*arguments: str) -> Any:
+    """What a command prints with --json."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments, "--json"],
+        env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def start_node(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Serve the node in `home` on a free port; returns when it is ready, with its URL."""
+    log = home.parent / "server.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home), "--port", "0"],
+            env=ENVIRONMENT, cwd=ROOT, stdout=stream, stderr=stream,
+        )  # fmt: skip
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            url: str = json.loads((home / "server.json").read_text())["url"]
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return process, url
+        except (OSError, ValueError, httpx.TransportError):
+            pass  # it has not come so far yet
+        time.sleep(0.2)
+    process.kill()
+    raise AssertionError(f"the node did not become ready:\n{log.read_text()}")
+
+
+def wait(client: httpx.Client, job_id: str) -> dict[str, Any]:
+    """The job once it is finished."""
+    deadline = time.monotonic() + JOB_SECONDS
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+        if job["finished_at"] is not None:
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"the job did not finish: {job}")
