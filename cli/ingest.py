@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.errors import FAILED, INTERRUPTED
+from cli.errors import FAILED, INTERRUPTED, readable_settings_errors
 from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home
 from cli.output import message_console, say, show, show_json
 
@@ -33,12 +33,16 @@ def ingest(
     what is stored already and replaces what has changed.
     """
     from cli.client import node_client
-    from cli.uploads import Uploads, collect
+    from cli.uploads import Limits, Uploads, collect
+    from storage.settings import NodeSettings
 
     files = collect(paths)
+    with readable_settings_errors(home):
+        settings = NodeSettings(home=home)
+    limits = Limits(settings.max_file_bytes, settings.max_files_per_upload)
     interrupted = False
     with node_client(home) as client:
-        uploads = Uploads(client, assistant, files)
+        uploads = Uploads(client, assistant, files, limits)
         try:
             _run(uploads)
         except KeyboardInterrupt:

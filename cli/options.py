@@ -28,14 +28,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")]
 
 
-def json_object(given: str | None) -> dict[str, Any] | None:
-    """The value of an option that takes a JSON object."""
+def json_object(option: str, given: str | None) -> dict[str, Any] | None:
+    """The value of an option that takes a JSON object.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
     if given is None:
         return None
     try:
         value = json.loads(given)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not JSON: {error}") from error
+        raise typer.BadParameter(f"not JSON: {error}", param_hint=option) from error
     if not isinstance(value, dict):
-        raise typer.BadParameter('not a JSON object, such as {"name": "report.pdf"}')
+        raise typer.BadParameter(
+            'not a JSON object, such as {"name": "report.pdf"}', param_hint=option
+        )
     return value

@@ -179,9 +179,12 @@ class VectorIndex:
         if claimed != expected or not file.exists() or _sha256(file) != manifest.sha256:
             return None
         index = faiss.read_index(str(file))
+        # It has its own type already; `downcast_index` would give one that does not keep it alive.
+        if not isinstance(index, faiss.IndexIDMap2):
+            return None
         if index.ntotal != manifest.vectors or index.d != self._dimension:
             return None
-        return faiss.downcast_index(index)
+        return index
 
     def _generations(self) -> list[Path]:
         return sorted(self._folder.glob("gen-*"))
