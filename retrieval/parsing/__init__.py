@@ -8,7 +8,7 @@ import csv
 import stat
 from pathlib import Path
 
-from retrieval.parsing.office import markdown_document, parse_html, parse_office
+from retrieval.parsing.office import markdown_document, parse_html, parse_office, tidy
 from retrieval.parsing.pdf import parse_pdf
 from retrieval.parsing.records import (
     MEBIBYTE,
@@ -80,7 +80,7 @@ def parse_text(text: str, name: str) -> ParsedDocument:
         case "text/html":
             return parse_html(text)
         case "text/markdown":
-            return markdown_document("text/markdown", text)
+            return markdown_document("text/markdown", tidy(text))
         case "text/csv":
             try:
                 return markdown_document("text/csv", csv_table(text))

@@ -167,6 +167,13 @@ def test_markdown_headings_by_commonmark():
     assert bodies(document)[-1][1] == "# One more"
 
 
+def test_images_in_markdown_lose_their_address():
+    text = parse_text(
+        '# A\n![Tide chart](http://example.com/?q=1 "x") and [link](b.html)', "a.md"
+    ).text
+    assert text == "# A\nTide chart and [link](b.html)"
+
+
 def test_a_heading_without_text_is_neither_lost_nor_a_section_of_its_own():
     document = parse_text("# Title\n\n## Part\n\n### Left\n### Right\n\n## End\nText.", "a.md")
     assert bodies(document) == [
