@@ -189,6 +189,8 @@ def test_a_heading_without_text_is_neither_lost_nor_a_section_of_its_own():
     ("make", "name", "media_type"),
     [
         (lambda: documents.pdf([["Text."]]), "letter.docx", "application/pdf"),
+        (lambda: b"HTTP/1.1 200 OK\r\n\r\n" + documents.pdf([["Text."]]), "a", "application/pdf"),
+        (lambda: b"A PDF begins with %PDF-1.7 or so.", "a.txt", "text/plain"),
         (documents.word, "notes.txt", DOCX),
         (documents.workbook, "table.csv", XLSX),
         (lambda: b"<!-- x -->\n<HTML><body>Text</body></HTML>", "page.txt", "text/html"),
