@@ -191,6 +191,7 @@ async def complete(
         return StreamingResponse(stream, media_type="text/event-stream", headers=_NO_BUFFER)
     try:
         final = await _whole(events, request)
+        reason = _reason(final.finish_reason)
     except EngineError as error:
         raise _refusal(error) from error
     return ChatCompletion(
@@ -202,7 +203,7 @@ async def complete(
                 message=AnswerMessage(
                     content=final.text, annotations=[_annotation(c) for c in final.citations]
                 ),
-                finish_reason=_reason(final.finish_reason),
+                finish_reason=reason,
             )
         ],
         usage=_usage(final.usage),
@@ -376,7 +377,10 @@ def _usage(usage: Usage) -> CompletionUsage:
 
 
 def _reason(reason: FinishReason) -> Literal["stop", "length"]:
-    return "length" if reason == "length" else "stop"
+    """Raises EngineError where the node stopped in the middle of the answer."""
+    if reason == "cancelled":
+        raise EngineError("the node is stopping; the answer is not complete")
+    return reason
 
 
 def _completion_id() -> str:
