@@ -293,7 +293,7 @@ def test_what_a_parser_may_not_do(attempt, tmp_path):
         "frame({'document': {'media_type': 'a', 'title': [], 'pages': 1, 'characters': 1}})",
         "frame({'document': 'a'})",
         "frame({'error': {'code': 'made_up', 'message': 'a'}})",
-        "frame({'chunks': [chunk] * 1000}) * 100",
+        "frame({'chunks': [chunk] * 100})",
         "b'[' * 10000",
     ],
 )
@@ -306,7 +306,7 @@ def test_answers_are_not_believed(file, tmp_path, monkeypatch, answer):
         " 'start': 0, 'end': 1, 'tokens': 3}\n"
         "os.read(0, 9999); os.write(1, frame({'ready': True})); os.read(0, 9999)\n"
         f"data = {answer}\n"
-        "while data: data = data[os.write(1, data):]\n"
+        "while True: os.write(1, data)\n"
     )
     liar.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(liar))
