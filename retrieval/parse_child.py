@@ -41,6 +41,8 @@ def main() -> None:
             return
         try:
             _answer(answers, request, limits, chunker)
+        except BrokenPipeError:
+            return
         except MemoryError:
             os._exit(OUT_OF_MEMORY_STATUS)  # too little is left even to say so
 
@@ -99,6 +101,7 @@ def _start_clock(seconds: int) -> None:
 
 
 def refuse_side_effects(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook (PEP 578), which cannot be taken back: it covers what Python code does."""
     if event == "open":
         flags = arguments[2]
         if isinstance(flags, int) and flags & _WRITING:

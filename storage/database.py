@@ -1,24 +1,27 @@
-"""Database sessions: SQLite with a write-ahead log, one writer at a time, erased pages blanked."""
+"""Database sessions: SQLite with a write-ahead log, one writer at a time, erased bytes blanked."""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.orm import Session
 
 BUSY_MILLISECONDS = 30_000
+CHECKPOINT_RETRY_SECONDS = 0.02
 
 
 class Database:
-    """The node's database.
+    """The node's database; one process opens it, with one of these.
 
     The bundled SQLite is newer than the system's: its full-text index can erase (FTS5
     `secure-delete`, SQLite 3.42).
@@ -33,6 +36,8 @@ class Database:
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         self._writer = self._engine.execution_options(alcove_begin="BEGIN IMMEDIATE")
+        # Nothing may be written beside `compact`; and SQLite's own lock is polled, this one not.
+        self._writing = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -42,19 +47,45 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session that holds the write lock and commits at the end, durably."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        """A session that holds the write lock and commits at the end, durably.
+
+        A thread that holds one must not ask for another.
+        """
+        with (
+            self._writing,
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision of the node's history."""
+        """Make the file, or bring its schema to the newest revision; to be called first."""
+        # SQLite gives its log and its shared memory the permissions of the database file.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        self.path.chmod(0o600)
+        self._copy.unlink(missing_ok=True)
         config = Config()
         config.set_main_option("script_location", "migrations:node")
         with self._engine.connect() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
-        self.path.chmod(0o600)
+
+    def compact(self) -> None:
+        """Write every row anew, so that no page holds anything but live rows.
+
+        `secure_delete` blanks a row where it stands, but not the copy that stays in the unused
+        part of a page when SQLite moves rows to another one. VACUUM alone would do, but this
+        SQLite keeps the whole copy in memory (SQLITE_TEMP_STORE=3); here it is a file.
+        """
+        with self._writing, self._raw() as connection:
+            try:
+                os.close(os.open(self._copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+                connection.execute("VACUUM INTO ?", (str(self._copy),))
+                with closing(sqlite.connect(str(self._copy))) as copy:
+                    copy.backup(connection)
+            finally:
+                self._copy.unlink(missing_ok=True)
 
     def truncate_log(self, seconds: float = 10.0) -> bool:
         """Write the whole log into the database file and cut the log to nothing.
@@ -63,20 +94,55 @@ class Database:
         stand in the log (SQLite, PRAGMA wal_checkpoint).
         """
         deadline = time.monotonic() + seconds
-        while True:
-            raw = self._engine.raw_connection()
+        with self._raw() as connection:
+            # While SQLite waits for readers it holds writers up, so the waiting is done here.
+            connection.execute("PRAGMA busy_timeout=0")
             try:
-                busy = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                while _is_busy(connection):
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(CHECKPOINT_RETRY_SECONDS)
             finally:
-                raw.close()
-            if busy == 0:
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
+                connection.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+        return True
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @property
+    def _copy(self) -> Path:
+        """Where `compact` writes; a stop may leave it behind."""
+        return self.path.with_name(self.path.name + ".compact")
+
+    @contextmanager
+    def _raw(self) -> Iterator[Any]:
+        """The driver's own connection, in no transaction."""
+        pooled = self._engine.raw_connection()
+        try:
+            yield pooled.driver_connection
+        finally:
+            pooled.close()
+
+
+def note_deletion(session: Session) -> None:
+    """Note, in the transaction that deletes rows, that their bytes are still to be blanked."""
+    session.execute(text(f"PRAGMA user_version = {noted_deletions(session) + 1}"))
+
+
+def noted_deletions(session: Session) -> int:
+    """How many transactions deleted rows whose bytes may still stand in the files."""
+    return int(session.execute(text("PRAGMA user_version")).scalar_one())
+
+
+def settle_deletions(session: Session, noted: int) -> None:
+    """Say that the bytes of so many deletions are blanked; newer ones keep their note."""
+    if noted_deletions(session) == noted:
+        session.execute(text("PRAGMA user_version = 0"))
+
+
+def _is_busy(connection: Any) -> bool:
+    """Try to cut the log; whether a reader or a writer was in the way."""
+    return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0])
 
 
 def _configure(connection: Any, _record: object) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+LOCK = "lock"
+
+
 class HomeError(Exception):
     """The folder cannot be used; the message says why and what to do."""
 
@@ -50,15 +53,17 @@ class NodeHome:
         return self.database.exists()
 
     def create(self) -> None:
-        """Make the folder, mode 0700.
+        """Make the folder, mode 0700; what a stop left of an earlier attempt does not matter.
 
         Raises:
-            HomeError: there is something else at its place, or others can read it.
+            HomeError: there is something else at its place.
         """
         if self.root.exists() and not self.root.is_dir():
             raise HomeError(f"{self.root} is not a folder")
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self.exists() and any(self.root.iterdir()) and not self.settings.exists():
+        own = {self.indexes, self.uploads, self.root / LOCK}
+        known = self.exists() or self.settings.exists() or own.issuperset(self.root.iterdir())
+        if not known:
             raise HomeError(f"{self.root} is not empty and is not a node's folder")
         self.root.chmod(0o700)
         for folder in (self.indexes, self.uploads):
@@ -77,7 +82,7 @@ class NodeHome:
         Raises:
             HomeBusyError: another process holds it.
         """
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -59,6 +59,8 @@ def create(
 
 def verify(session: Session, token: str) -> Principal | None:
     """Whose token this is; None if it is no token, unknown or revoked."""
+    if not token.isascii():
+        return None
     prefix, _, rest = token.partition("_")
     key_id, _, secret = rest.partition("_")
     key = None

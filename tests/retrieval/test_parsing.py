@@ -167,6 +167,13 @@ def test_markdown_headings_by_commonmark():
     assert bodies(document)[-1][1] == "# One more"
 
 
+def test_images_in_markdown_lose_their_address():
+    text = parse_text(
+        '# A\n![Tide chart](http://example.com/?q=1 "x") and [link](b.html)', "a.md"
+    ).text
+    assert text == "# A\nTide chart and [link](b.html)"
+
+
 def test_a_heading_without_text_is_neither_lost_nor_a_section_of_its_own():
     document = parse_text("# Title\n\n## Part\n\n### Left\n### Right\n\n## End\nText.", "a.md")
     assert bodies(document) == [
@@ -182,6 +189,8 @@ def test_a_heading_without_text_is_neither_lost_nor_a_section_of_its_own():
     ("make", "name", "media_type"),
     [
         (lambda: documents.pdf([["Text."]]), "letter.docx", "application/pdf"),
+        (lambda: b"HTTP/1.1 200 OK\r\n\r\n" + documents.pdf([["Text."]]), "a", "application/pdf"),
+        (lambda: b"A PDF begins with %PDF-1.7 or so.", "a.txt", "text/plain"),
         (documents.word, "notes.txt", DOCX),
         (documents.workbook, "table.csv", XLSX),
         (lambda: b"<!-- x -->\n<HTML><body>Text</body></HTML>", "page.txt", "text/html"),
