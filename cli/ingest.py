@@ -68,7 +68,8 @@ def _run(uploads: Uploads) -> None:
         while not uploads.finished:
             for outcome in uploads.step():
                 if outcome.state == "failed":
-                    say(f"failed: {outcome.file.external_id}: {outcome.error}")
+                    reason = (outcome.error or "").partition("\n")[0]
+                    say(f"failed: {outcome.file.external_id}: {reason}")
             done = float(len(uploads.outcomes))
             for job_id, job in uploads.open_jobs.items():
                 if job_id not in bars:
