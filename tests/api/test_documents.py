@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import httpx
 import pytest
@@ -171,16 +170,6 @@ def test_wrong_uploads_are_refused_whole(
     assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 0
 
 
-def test_asking_right_after_an_upload_is_told_that_it_is_pending(
-    owner: httpx.Client, assistant: str
-) -> None:
-    files = [("file", ("a.md", text("plough") * 200))]
-    job = owner.post(f"/v1/assistants/{assistant}/documents", files=files).json()
-    assert job["finished_at"] is None
-    assert job["items"][0]["state"] in ("pending", "running")
-    assert wait(owner, job["id"])["state"] == "done"
-
-
 def test_a_weight_is_learned_from_labelled_questions(
     owner: httpx.Client, assistant: str, upload: Upload
 ) -> None:
@@ -193,7 +182,3 @@ def test_a_weight_is_learned_from_labelled_questions(
     learned = owner.put(url, json={"questions": questions}).json()
     assert learned["weight_source"] == "labels"
     assert 0 <= learned["lexical_weight"] <= 1
-    upload(assistant, {"more.md": text("one more tool")})
-    time.sleep(2.5)
-    after = owner.get(f"/v1/assistants/{assistant}").json()
-    assert after["lexical_weight"] == learned["lexical_weight"]
