@@ -7,7 +7,8 @@ from privacy.signing import Domain
 
 def test_no_label_is_another_or_begins_another() -> None:
     """Labels stand in front of messages: one that begins another would let them be confused."""
-    labels = [bytes(label.value) for label in (*Label, *Domain)] + [encoding._LABEL]
+    labels = [label.value for label in Label] + [domain.label(b"") for domain in Domain]
+    labels.append(encoding._LABEL)
     clashes = [
         (one, other)
         for place, one in enumerate(labels)
