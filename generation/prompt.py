@@ -23,6 +23,7 @@ _SYSTEM_CITING = (
     " If they do not hold the answer, say so."
 )
 _HELPER_PREFIX = "### Task:"
+_QUESTION = "Question:"
 _MARK = re.compile(r"\[(\s*\d[\d\s,;–-]*)\]")
 
 CountTokens = Callable[[Sequence[Message]], int]
@@ -117,8 +118,9 @@ def is_helper_task(conversation: Sequence[Message]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """`text` of a document, unable to open or close a tag or to pass for a citation mark."""
+    """`text` of a document, unable to pass for a tag, for the question or for a citation mark."""
     text = text.replace("<", "‹").replace(">", "›")
+    text = re.sub(r"(?i)(question)(\s*)[:：]", r"\1\2 -", text)
     return _MARK.sub(r"(\1)", text)
 
 
@@ -148,7 +150,7 @@ def _newest(history: list[Message], fits: Callable[[list[Message]], bool]) -> li
 
 def _user_turn(question: str, passages: Sequence[Passage]) -> str:
     documents = [_document(number, passage) for number, passage in enumerate(passages, start=1)]
-    return "\n".join([*reversed(documents), f"\nQuestion: {question}"])
+    return "\n".join([*reversed(documents), f"\n{_QUESTION} {question}"])
 
 
 def _document(number: int, passage: Passage) -> str:
