@@ -42,9 +42,9 @@ def inspect_archive(path: Path, limits: ParseLimits) -> str:
     """The media type of an Office file, after reading all of it within `limits.expanded_bytes`.
 
     Declared sizes are added up first, so members that overlap count each time. Then all is
-    decompressed: a member that holds more than it declared does not match its checksum. XML must be well formed and without a
-    document type declaration, which the format forbids (ECMA-376 part 2, 8.1.4) and which entity
-    bombs and external entities need.
+    decompressed: a member that holds more than it declared does not match its checksum. XML must
+    be well formed, not too deep, and without a document type declaration, which the format forbids
+    (ECMA-376 part 2, 8.1.4) and which entity bombs and external entities need.
     """
     try:
         with zipfile.ZipFile(path) as archive:
