@@ -43,8 +43,8 @@ def inspect_archive(path: Path, limits: ParseLimits) -> str:
 
     Declared sizes are added up first, so members that overlap count each time. Then all is
     decompressed: a member that holds more than it declared does not match its checksum. XML must
-    be well formed and without a document type declaration, which the format forbids (ECMA-376 part
-    2, 8.1.4) and which entity bombs and external entities need.
+    be well formed, not too deep, and without a document type declaration, which the format forbids
+    (ECMA-376 part 2, 8.1.4) and which entity bombs and external entities need.
     """
     try:
         with zipfile.ZipFile(path) as archive:
