@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from cli.errors import WRONG_USAGE, CommandError
 
 DEFAULT_HOME = Path("~/.alcove")
 
@@ -45,3 +48,17 @@ def json_object(option: str, given: str | None) -> dict[str, Any] | None:
             'not a JSON object, such as {"name": "report.pdf"}', param_hint=option
         )
     return value
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if the user agrees.
+
+    Raises:
+        CommandError: there is nobody to ask.
+        typer.Abort: the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError("this cannot be undone: confirm it with --yes", WRONG_USAGE)
+    typer.confirm(question, abort=True, err=True)
