@@ -259,6 +259,16 @@ class TestGraph:
         assert sealed.keys() == Transcript(played.config, entries).graph.neighbours(3)
         assert len(sealed) == 4
 
+    def test_other_keys_give_another_graph(self) -> None:
+        """Same roster, same configuration: only what was advertised differs between the rounds."""
+        graphs = set()
+        for _ in range(4):
+            played = Round(config(self.MODEL))
+            entries = decode(Directory, played.until(1)[0], played.config.hash).entries
+            graph = Transcript(played.config, entries).graph
+            graphs.add(tuple(graph.neighbours(i) for i in range(12)))
+        assert len(graphs) > 1
+
     def test_an_active_server_and_an_incomplete_graph(self) -> None:
         with refused(Reason.UNSAFE_PARAMETERS):
             type(active(12))(12, 10, 0, degree=10, threshold=9)
