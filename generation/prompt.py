@@ -1,6 +1,7 @@
 """From a conversation and its passages to the messages that the model reads."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -143,9 +144,10 @@ def _without_marks(message: Message) -> Message:
 
 def _newest(history: list[Message], fits: Callable[[list[Message]], bool]) -> list[Message]:
     """The longest end of `history` that fits and does not begin with an answer."""
-    while history and (history[0].role == "assistant" or not fits(history)):
-        history = history[1:]
-    return history
+    starts = [place for place, turn in enumerate(history) if turn.role != "assistant"]
+    # Counting tokens is slow and a shorter end takes fewer of them, so the start is bisected.
+    first = bisect_left(starts, True, key=lambda place: fits(history[place:]))
+    return history[starts[first] :] if first < len(starts) else []
 
 
 def _user_turn(question: str, passages: Sequence[Passage]) -> str:

@@ -21,6 +21,11 @@ _NICENESS = 10
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _STARTING = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "pty.")
 
+_CHANGING_FILES = frozenset(
+    f"os.{call}"
+    for call in "chmod chown kill link mkdir remove rename rmdir symlink truncate utime".split()
+)
+
 
 def main() -> None:
     requests, answers = _private_pipe()
@@ -104,6 +109,8 @@ def refuse_side_effects(event: str, arguments: tuple[Any, ...]) -> None:
             raise PermissionError("a parser may not write files")
     elif event.startswith("socket.") and event != "socket.__new__":
         raise PermissionError("a parser may not use the network")
+    elif event in _CHANGING_FILES:
+        raise PermissionError("a parser may not change files")
     elif event.startswith(_STARTING):
         raise PermissionError("a parser may not start programs")
 

@@ -159,14 +159,17 @@ def test_deleting_an_assistant_removes_its_text(owner: httpx.Client, served: Ser
         ({"attributes": "{"}, 400),
         ({"external_id": ["a", "b"]}, 400),
         ({"external_id": ""}, 400),
+        ({"attributes": '{"a": NaN}'}, 400),
+        ({"attributes": r'{"a": "\ud800"}'}, 400),
     ],
 )
 def test_wrong_uploads_are_refused_whole(
-    owner: httpx.Client, assistant: str, form: dict[str, object], status: int
+    owner: httpx.Client, served: Served, assistant: str, form: dict[str, object], status: int
 ) -> None:
     files = [("file", ("a.md", text("sieve")))]
     refused = owner.post(f"/v1/assistants/{assistant}/documents", files=files, data=form)
     assert refused.status_code == status
+    assert list((served.home / "uploads").iterdir()) == []
     assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 0
 
 
@@ -182,3 +185,16 @@ def test_a_weight_is_learned_from_labelled_questions(
     learned = owner.put(url, json={"questions": questions}).json()
     assert learned["weight_source"] == "labels"
     assert 0 <= learned["lexical_weight"] <= 1
+
+
+def test_a_name_that_is_no_text_is_refused_and_leaves_nothing(
+    owner: httpx.Client, served: Served, assistant: str
+) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a\\ud800.txt"\r\n\r\n'
+    refused = owner.post(
+        f"/v1/assistants/{assistant}/documents",
+        content=head + b"hello there\r\n--x--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=x; charset=unicode_escape"},
+    )
+    assert refused.status_code == 400
+    assert list((served.home / "uploads").iterdir()) == []
