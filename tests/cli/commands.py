@@ -21,9 +21,8 @@ def run(
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("stdout", subprocess.PIPE)
     return subprocess.run(
-        command(*arguments, home=home), check=False, stderr=subprocess.PIPE, text=True, timeout=SECONDS,
-        env={**ENVIRONMENT, **options.pop("environment", {})}, cwd=options.pop("cwd", ROOT),
-        **options,
+        command(*arguments, home=home), check=False, stderr=subprocess.PIPE, text=True,
+        env={**ENVIRONMENT, **options.pop("environment", {})}, cwd=ROOT, timeout=SECONDS, **options,
     )  # fmt: skip
 
 
@@ -32,10 +31,10 @@ def command(*arguments: str | Path, home: Path | None) -> list[str]:
     return [str(part) for part in (*ALCOVE, *arguments, *place)]
 
 
-def run_json(*arguments: str | Path, home: Path, code: int = 0) -> Any:
+def run_json(*arguments: str | Path, home: Path | None = None) -> Any:
     """What it prints with --json; standard output must be that document and nothing else."""
     done = run(*arguments, "--json", home=home)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.served import alcove_json, start_node
@@ -21,6 +23,12 @@ class Served:
     home: Path
     url: str
     process: subprocess.Popen[bytes]
+
+    def owner(self) -> httpx.Client:
+        """A client with the session key, for what a test prepares."""
+        key = json.loads((self.home / "server.json").read_text())["key"]
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
 
 
 @pytest.fixture(scope="session")

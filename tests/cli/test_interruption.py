@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ import pysqlite3.dbapi2 as sqlite
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT, start_node
 
-FILES = 30
+FILES = 12
 PARAGRAPHS = 8
 
 
@@ -32,9 +33,9 @@ def test_an_interrupted_ingest_goes_on_where_it_was(home: Path, tmp_path: Path) 
         command("ingest", folder, "--json", home=home), env=ENVIRONMENT, cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    _wait_for_documents(home)
-    busy = refusal(run("key", "list", home=home))
-    assert "another process is using" in busy
+    _wait_until((home / "tokenizer.json").exists)  # it loads its models and holds the folder
+    assert "another process is using" in refusal(run("key", "list", home=home))
+    _wait_until(lambda: _documents(home) > 0)
     ingest.send_signal(signal.SIGINT)
     output, errors = ingest.communicate(timeout=SECONDS)
     assert ingest.returncode == 130
@@ -83,10 +84,10 @@ def _stop_in_the_middle_of_an_answer(server: subprocess.Popen[bytes], url: str, 
     assert not (home / "server.json").exists()
 
 
-def _wait_for_documents(home: Path) -> None:
+def _wait_until(reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
-    while _documents(home) == 0:
-        assert time.monotonic() < deadline, "nothing was stored"
+    while not reached():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
