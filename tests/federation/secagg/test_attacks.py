@@ -632,6 +632,16 @@ class TestOldStates:
         with refused(Reason.SECOND_REQUEST):
             party.mask(encode(Delivery(sealed), played.config.hash))
 
+    def test_a_client_that_lost_its_state_is_out_of_the_round(self) -> None:
+        """It may enter again with new keys, but nobody takes them for its own."""
+        played = Round(config(curious(4, 2)))
+        outbox = played.until(1)
+        again = Party(played.config, 0, ())
+        with refused(Reason.OUT_OF_ORDER):
+            played.server.receive(0, again.client.message)
+        with refused(Reason.OWN_KEY_MISSING):
+            again.client.share(outbox[0])
+
     def test_another_clients_or_rounds_or_a_damaged_state(self) -> None:
         played = Round(config(curious(4)))
         snapshot = played.parties[0].store.newest
