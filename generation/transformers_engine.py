@@ -65,7 +65,7 @@ class TransformersEngine:
             OSError: the model cannot be found or read.
         """
         self._files = files
-        model, self._tokenizer, self._end_tokens = _load(files.location, dtype or _best_dtype())
+        model, self._tokenizer, self._end_tokens = _load(files.location, dtype or best_dtype())
         self._context_length = min(context_length, int(model.config.max_position_embeddings))
         small = model.num_parameters() < _SMALL
         self._cites = not small
@@ -173,7 +173,7 @@ def _load(
     return model, ChatTokenizer(tokenizer), end_tokens
 
 
-def _best_dtype() -> torch.dtype:
+def best_dtype() -> torch.dtype:
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     processor = torch.cpu.get_capabilities()
