@@ -26,7 +26,6 @@ PROMPT_WORDS = 400
 NEW_TOKENS = 60
 REPEATS = 3
 TOGETHER = (1, 4)
-PENALTY = 1.0
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -34,7 +33,7 @@ def run(options: Options) -> Iterator[Row]:
     repeats = 1 if options.quick else REPEATS
     text = " ".join(WORDS[place % len(WORDS)] for place in range(PROMPT_WORDS))
     messages = (Message("user", f"Write a long story with these words: {text}"),)
-    engine = TransformersEngine(find_model(), repetition_penalty=PENALTY)
+    engine = TransformersEngine(find_model())
     prompt_tokens = engine.count_tokens(messages)
     mine = {n: _median([asyncio.run(_ours(engine, messages, n)) for _ in range(repeats)])
             for n in TOGETHER}  # fmt: skip
