@@ -153,7 +153,7 @@ class _Library:
         """What each question's search would choose from, documents by their id in the corpus."""
         with self.database.read() as session:
             names: dict[str, str | None] = dict(
-                session.execute(select(Document.id, Document.external_id)).tuples().all()
+                session.execute(select(Document.id, Document.external_id)).all()
             )
 
         def one(query: Query) -> fusion.Candidates:

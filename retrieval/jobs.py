@@ -118,9 +118,7 @@ def finish_if_complete(session: Session, job_id: str) -> bool:
             select(JobItem.state, func.count())
             .where(JobItem.job_id == job_id)
             .group_by(JobItem.state)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     if any(state not in FINISHED for state in counts):
         return False
