@@ -219,14 +219,12 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
             table = lines[i][0]
             if text[block:table].strip():
                 yield *_trimmed(text, block, table), 0
-            rows = i = i + 2
+            i += 2
+            rows = lines[i][0] if i < len(lines) else end
             while i < len(lines) and lines[i][1].strip():
                 i += 1
             block = lines[i][0] if i < len(lines) else end
-            yield (
-                *_trimmed(text, table, block),
-                min(lines[rows][0], block) if rows < len(lines) else block,
-            )
+            yield *_trimmed(text, table, block), rows
         else:
             i += 1
     if text[block:end].strip():

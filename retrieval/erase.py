@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import jobs
-from retrieval.store import AssistantStore
-from storage.database import Database
-from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState, now
+from retrieval import lexical
+from retrieval.store import AssistantStore, Change
+from storage.database import Database, note_deletion, noted_deletions, settle_deletions
+from storage.node_tables import Document, ItemState, Job, JobItem, JobKind, JobState, now
 
 log = structlog.get_logger()
 
@@ -31,96 +32,141 @@ RETRY_SECONDS = 1.0
 
 
 class Eraser:
-    """Completes erasures, one after another, also those that a crash interrupted."""
+    """Completes erasures, those together that wait together, also after a crash."""
 
-    def __init__(self, database: Database, stores: Mapping[int, AssistantStore]) -> None:
+    def __init__(
+        self, database: Database, stores: Mapping[int, AssistantStore], uploads: Path
+    ) -> None:
         self._database = database
         self._stores = stores
+        self._uploads = uploads
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._completed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="erase", daemon=True)
+        # Snapshots removed for each open job, and the deletions that the files hold no more.
+        self._removed: dict[str, int] = {}
+        self._blanked = 0
 
     def start(self) -> None:
         self._thread.start()
 
-    def erase(self, session: Session, assistant_id: int, document_ids: list[str]) -> Job:
-        """Record an erasure in the caller's transaction; call `wake` after its commit."""
-        return jobs.create_erase(session, assistant_id, document_ids)
-
     def wake(self) -> None:
+        """Say that something was deleted or is to be."""
         self._wake.set()
 
-    def wait(self, job_id: str, seconds: float) -> Job:
-        """The job, as soon as it is finished or `seconds` have passed."""
-        with self._completed:
-            self._completed.wait_for(lambda: self._job(job_id).finished_at is not None, seconds)
+    def wait(self, job_id: str, seconds: float) -> Job | None:
+        """The job, as soon as it is finished or `seconds` have passed; None if it is gone."""
+        self._wait(lambda: (job := self._job(job_id)) is None or job.finished_at, seconds)
         return self._job(job_id)
+
+    def wait_for_deletions(self, seconds: float) -> bool:
+        """Whether the bytes of all deletions are out of the files within `seconds`."""
+        return bool(self._wait(lambda: self._deletions() == 0, seconds))
 
     def close(self) -> None:
         self._closing.set()
         self._wake.set()
         self._thread.join()
 
-    def _job(self, job_id: str) -> Job:
+    def _wait(self, condition: Callable[[], Any], seconds: float) -> Any:
+        with self._completed:
+            return self._completed.wait_for(condition, seconds)
+
+    def _job(self, job_id: str) -> Job | None:
         with self._database.read() as session:
             return session.scalars(
                 select(Job).where(Job.id == job_id).options(selectinload(Job.items))
-            ).one()
+            ).one_or_none()
+
+    def _deletions(self) -> int:
+        with self._database.read() as session:
+            return noted_deletions(session)
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            with self._database.read() as session:
-                own = select(Job).where(Job.kind == JobKind.ERASE, Job.finished_at.is_(None))
-                open_jobs = session.scalars(
-                    own.order_by(Job.created_at).options(selectinload(Job.items))
-                ).all()
-            unfinished = [job.id for job in open_jobs if not self._complete(job)]
-            self._wake.wait(RETRY_SECONDS if unfinished else None)
+            try:
+                complete = self._complete_all()
+            except Exception:
+                log.exception("erasure failed and will be tried again")
+                complete = False
+            with self._completed:
+                self._completed.notify_all()
+            self._wake.wait(None if complete else RETRY_SECONDS)
             self._wake.clear()
 
-    def _complete(self, job: Job) -> bool:
+    def _complete_all(self) -> bool:
         """Take every step, each of which may be repeated; False if one must be tried again."""
-        try:
-            store = self._stores[job.assistant_id]
-            for item in job.items:
-                if item.state is not ItemState.DONE:
-                    _delete(store, item.id)
-            generations = store.forget_snapshots()
-            if not self._database.truncate_log():
-                log.warning("erasure waits for readers of the database", job=job.id)
-                return False
-            with self._database.write() as session:
-                _close(session, job.id, generations)
-        except Exception:
-            log.exception("erasure failed and will be tried again", job=job.id)
+        with self._database.read() as session:
+            own = select(Job).where(Job.kind == JobKind.ERASE, Job.finished_at.is_(None))
+            open_jobs = session.scalars(own.options(selectinload(Job.items))).all()
+        for job in open_jobs:
+            if job.id not in self._removed:
+                self._removed[job.id] = self._remove(job)
+        deletions = self._deletions()
+        if not open_jobs and not deletions:
+            return True
+        if deletions != self._blanked:
+            for assistant_id in {job.assistant_id for job in open_jobs}:
+                with self._database.write() as session:
+                    lexical.rebuild(session, assistant_id)
+            self._database.compact()
+            self._blanked = deletions
+        if not self._database.truncate_log():
+            log.warning("erasure waits for readers of the database")
             return False
-        with self._completed:
-            self._completed.notify_all()
+        with self._database.write() as session:
+            for job in open_jobs:
+                _close(session, job.id, self._removed[job.id])
+            settle_deletions(session, deletions)
+        self._removed.clear()
+        self._blanked = 0
         return True
 
+    def _remove(self, job: Job) -> int:
+        """Delete the job's documents; returns how many snapshots of the index went with them."""
+        store = self._stores[job.assistant_id]
+        for item in job.items:
+            with store.changing() as change:
+                uploads = _delete(change, job.assistant_id, item.id)
+            for upload in uploads:
+                (self._uploads / upload).unlink(missing_ok=True)
+        return store.forget_snapshots()
 
-def _delete(store: AssistantStore, item_id: int) -> None:
-    with store.changing() as change:
-        item = change.session.get_one(JobItem, item_id)
-        document_id = item.document_id or ""
-        item.chunks = change.remove(document_id)
-        item.state = ItemState.DONE
-        # Names and attributes of the upload are the document's too.
-        change.session.execute(
-            update(JobItem)
-            .where(JobItem.document_id == document_id)
-            .values(name="", external_id=None, attributes={}, size=0, error_message=None)
-        )
+
+def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
+    """Delete a document and what its uploads recorded; returns files that may be left of them."""
+    item = change.session.get_one(JobItem, item_id)
+    document = change.session.get(Document, item.document_id)
+    about = JobItem.document_id == item.document_id
+    if document is not None and document.external_id is not None:
+        # An upload that failed belongs to no document, but was meant to be a version of this one.
+        failed = (JobItem.external_id == document.external_id, JobItem.state == ItemState.FAILED)
+        own = select(Job.id).where(Job.assistant_id == assistant_id)
+        about = or_(about, and_(*failed, JobItem.job_id.in_(own)))
+    uploads = change.session.execute(
+        select(JobItem.job_id, JobItem.upload).where(about, JobItem.upload.is_not(None))
+    ).all()
+    item.chunks = change.remove(document.id) if document is not None else item.chunks or 0
+    item.state = ItemState.DONE
+    # Names and attributes of the upload are the document's too.
+    change.session.execute(
+        update(JobItem)
+        .where(about)
+        .values(name="", external_id=None, attributes={}, size=0, upload=None, error_message=None)
+    )
+    note_deletion(change.session)
+    return [f"{job_id}/{upload}" for job_id, upload in uploads]
 
 
 def _close(session: Session, job_id: str, generations: int) -> None:
     job = session.scalars(
         select(Job).where(Job.id == job_id).options(selectinload(Job.items))
-    ).one()
-    job.finished_at = now()
-    job.state = JobState.DONE
-    job.result = {"receipt": receipt(job, generations)}
+    ).one_or_none()
+    if job is not None:  # its assistant may have been deleted meanwhile
+        job.finished_at = now()
+        job.state = JobState.DONE
+        job.result = {"receipt": receipt(job, generations)}
 
 
 def receipt(job: Job, generations: int) -> dict[str, Any]:

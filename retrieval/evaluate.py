@@ -88,15 +88,19 @@ def evaluate(
     Raises:
         DataError: there are no questions of that split, or one has no answer in the corpus.
     """
-    known = {passage.id for passage in corpus}
-    # What a limit left out can be neither found nor missed.
-    queries = [replace(q, gold_ids=q.gold_ids & known) for q in queries if q.gold_ids & known]
-    asked = [query for query in queries if query.split == split]
-    if not asked:
-        raise DataError(f"no question of the split {split!r} has its answer in the corpus")
 
     def group(row: Passage | Query) -> str:
         return row.client if scope == "client" else EVERYONE
+
+    known: dict[str, set[str]] = defaultdict(set)
+    for passage in corpus:
+        known[group(passage)].add(passage.id)
+    # What a limit left out, or another client holds, can be neither found nor missed.
+    queries = [replace(query, gold_ids=query.gold_ids & known[group(query)]) for query in queries]
+    queries = [query for query in queries if query.gold_ids]
+    asked = [query for query in queries if query.split == split]
+    if not asked:
+        raise DataError(f"no question of the split {split!r} has its answer in the corpus")
 
     with _library(corpus, group, embedder, cache, progress) as library:
         weights = _fit(library, queries, group, progress)

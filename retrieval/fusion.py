@@ -76,19 +76,16 @@ def fit_weight(questions: Sequence[Labelled], default: float = DEFAULT_WEIGHT) -
 
 def _reciprocal_ranks(question: Labelled) -> Floats:
     """1 / the place of the first relevant document for each of WEIGHTS, 0 beyond CUT."""
-    candidates = question.candidates
-    names, member = np.unique(candidates.documents, return_inverse=True)
-    relevant = np.isin(names, list(question.relevant))
-    if not relevant.any():
+    candidates, relevant = question.candidates, question.relevant
+    if relevant.isdisjoint(candidates.documents.tolist()):
         return np.zeros(len(WEIGHTS))
-    weights = np.array(WEIGHTS)[:, None]
-    fused = (1 - weights) * np.maximum(candidates.dense, 0) + weights * _scaled(candidates)
-    best = np.full((len(WEIGHTS), len(names)), -np.inf)
-    for place, document in enumerate(member):
-        np.maximum(best[:, document], fused[:, place], out=best[:, document])
-    found = best[:, relevant].max(axis=1, keepdims=True)
-    places = 1 + (best > found).sum(axis=1)
-    return np.where(places <= CUT, 1 / places, 0.0)
+    rankings = (rank_documents(candidates, mix(candidates, weight)) for weight in WEIGHTS)
+    return np.array(
+        [
+            next((1 / place for place, name in enumerate(ranked, 1) if name in relevant), 0.0)
+            for ranked in rankings
+        ]
+    )
 
 
 def _scaled(candidates: Candidates) -> Floats:

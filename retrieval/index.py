@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.embedding import Vectors
-from storage.home import sync_folder, write_private
+from storage.home import remove, sync_folder, write_private
 
 Ids = NDArray[np.int64]
 IndexKind = Literal["flat", "fp16"]
 FORMAT = 1
+GENERATION = re.compile(r"gen-([0-9]{6,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class VectorIndex:
     """Inner products of unit vectors (cosines) by exhaustive search, exact up to `kind`.
 
     `flat` keeps float32 and is exact; `fp16` halves the memory at 2^-11 relative precision.
-    Searches may run beside each other and beside `snapshot`; the caller serialises `add`,
-    `remove`, `snapshot` and `forget_snapshots` among themselves.
+    A search may run beside everything else and takes turns with other searches; the caller
+    serialises `add`, `remove`, `snapshot` and `forget_snapshots` among themselves.
     """
 
     def __init__(self, folder: Path, embedder: str, dimension: int, kind: IndexKind) -> None:
@@ -54,7 +55,7 @@ class VectorIndex:
         self._dimension = dimension
         self._kind = kind
         self._index = _empty(dimension, kind)
-        # FAISS allows searches together, but none beside a change.
+        # FAISS allows no search beside a change.
         self._guard = threading.Lock()
         self.unsaved_changes = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,13 +119,13 @@ class VectorIndex:
 
     def snapshot(self) -> None:
         """Write a new generation, make it current, remove all others. Durable on return."""
-        numbers = [_number(path) for path in self._generations()]
-        target = self._folder / f"gen-{max(numbers, default=0) + 1:06d}"
+        last = max((_number(path) for path in self._generations()), default=0)
+        target = self._folder / f"gen-{last + 1:06d}"
         partial = target.with_suffix(".tmp")
         partial.mkdir(mode=0o700)
         file = partial / "index.faiss"
+        file.touch(mode=0o600)
         faiss.write_index(self._index, str(file))
-        self.unsaved_changes = 0
         manifest = Manifest(
             format=FORMAT,
             faiss=faiss.__version__,
@@ -140,6 +141,7 @@ class VectorIndex:
         partial.rename(target)
         sync_folder(self._folder)
         write_private(self._folder / "CURRENT", target.name.encode())
+        self.unsaved_changes = 0
         self._remove_generations(keep=target.name)
 
     def forget_snapshots(self) -> int:
@@ -153,9 +155,12 @@ class VectorIndex:
         self.unsaved_changes = max(self.unsaved_changes, 1)
         return self._remove_generations(keep=None)
 
+    def destroy(self) -> None:
+        """Remove the folder with all its files; no snapshot can be made after it."""
+        remove(self._folder)
+
     def _load(self) -> None:
-        current = self._folder / "CURRENT"
-        name = current.read_text().strip() if current.exists() else None
+        name = self._current()
         # A killed snapshot leaves its folder: it is in the way of the next one and may hold
         # vectors that were erased since.
         self._remove_generations(keep=name)
@@ -167,24 +172,33 @@ class VectorIndex:
         else:
             self._index = index
 
+    def _current(self) -> str | None:
+        """The generation that is said to be current, if what says so is in order."""
+        try:
+            name = (self._folder / "CURRENT").read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return name if GENERATION.fullmatch(name) else None
+
     def _read(self, generation: Path) -> Any | None:
         """The index of a generation, or None where anything about it does not fit."""
+        file = generation / "index.faiss"
         try:
             manifest = Manifest(**json.loads((generation / "manifest.json").read_bytes()))
+            expected = (FORMAT, self._kind, self._embedder, self._dimension, _sha256(file))
         except (OSError, ValueError, TypeError):
             return None
-        file = generation / "index.faiss"
-        expected = (FORMAT, self._kind, self._embedder, self._dimension)
-        claimed = (manifest.format, manifest.kind, manifest.embedder, manifest.dimension)
-        if claimed != expected or not file.exists() or _sha256(file) != manifest.sha256:
+        if expected != (
+            manifest.format, manifest.kind, manifest.embedder, manifest.dimension, manifest.sha256,
+        ):  # fmt: skip
             return None
-        index = faiss.read_index(str(file))
+        try:
+            index = faiss.read_index(str(file))
+        except RuntimeError:  # written by another version of FAISS
+            return None
         # It has its own type already; `downcast_index` would give one that does not keep it alive.
-        if not isinstance(index, faiss.IndexIDMap2):
-            return None
-        if index.ntotal != manifest.vectors or index.d != self._dimension:
-            return None
-        return index
+        fits = isinstance(index, faiss.IndexIDMap2) and index.d == self._dimension
+        return index if fits and index.ntotal == manifest.vectors else None
 
     def _generations(self) -> list[Path]:
         return sorted(self._folder.glob("gen-*"))
@@ -192,7 +206,7 @@ class VectorIndex:
     def _remove_generations(self, keep: str | None) -> int:
         doomed = [path for path in self._generations() if path.name != keep]
         for path in doomed:
-            shutil.rmtree(path)
+            remove(path)
         sync_folder(self._folder)
         return len(doomed)
 
@@ -209,7 +223,9 @@ def _empty(dimension: int, kind: IndexKind) -> Any:
 
 
 def _number(generation: Path) -> int:
-    return int(generation.stem.removeprefix("gen-"))
+    """The number in its name; 0 for what is no name of a generation."""
+    found = GENERATION.match(generation.name)
+    return int(found[1]) if found else 0
 
 
 def _sha256(file: Path) -> str:

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -27,7 +29,7 @@ from retrieval.store import (
     NewDocument,
     Stored,
 )
-from storage.database import Database
+from storage.database import Database, may_pass
 from storage.node_tables import ItemState, JobItem
 
 log = structlog.get_logger()
@@ -39,6 +41,9 @@ PARSED_AHEAD = 8
 NICENESS = 10
 PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+SETTLING_SECONDS = 0.02
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +95,64 @@ class Ingester:
             thread.join()
 
     def _parse_all(self) -> None:
+        try:
+            while not self._closing.is_set():
+                item = self._insist(self._claim)
+                if item is None:
+                    self._wake.wait()
+                    self._wake.clear()
+                else:
+                    self._insist(partial(self._parse_one, item))
+        finally:
+            self._hand_over(None)
+
+    def _insist(self, work: Callable[[], Done]) -> Done | None:
+        """Do `work`, again and again while a full disk, say, prevents it; None at the end."""
         while not self._closing.is_set():
             try:
-                self._parse_next()
-            except Exception:
-                # A full disk, say: the file stays as it was and is tried again.
+                return work()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
                 log.exception("ingest is held up")
                 self._closing.wait(RETRY_SECONDS)
-        self._hand_over(None)
+        return None
 
-    def _parse_next(self) -> None:
+    def _claim(self) -> JobItem | None:
         with self._database.write() as session:
-            item = jobs.claim(session)
-        if item is None:
-            self._wake.wait()
-            self._wake.clear()
-            return
+            return jobs.claim(session)
+
+    def _parse_one(self, item: JobItem) -> None:
         path = self._path(item)
         try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").digest()
-            if not self._stored_already(item, digest):
+            digest = _digest(path)
+            if digest is None:
+                self._fail(item, "lost", "the uploaded file is no longer there: upload it again")
+            elif not self._stored_already(item, digest):
                 self._hand_over(_Parsed(item, self._parse(item, path, digest)))
         except DuplicateContentError as error:
-            self._fail(item, "duplicate_content", str(error))
-        except FileNotFoundError:
-            self._fail(item, "lost", "the uploaded file is no longer there: upload it again")
+            self._fail(item, "duplicate_content", str(error), error.document_id)
         except ParseError as error:
             self._fail(item, error.code, error.message)
         except WorkerClosedError:
             return  # the node is stopping; the file is parsed at the next start
+        except Exception as error:
+            if may_pass(error):
+                raise
+            log.exception("reading failed", item=item.id)
+            self._fail(item, "not_read", f"the file could not be read: {error}")
 
     def _stored_already(self, item: JobItem, digest: bytes) -> bool:
         """Whether nothing is to be done, so that repeating an upload costs next to nothing."""
         store = self._stores.get(item.job.assistant_id)
         if store is None:
             return True  # the assistant was deleted meanwhile, and its jobs with it
+        if not store.holds(digest):
+            return False
+        # Files that were accepted before this one may be about to replace what is stored.
+        while self._parsed.unfinished_tasks:
+            if self._closing.wait(SETTLING_SECONDS):
+                raise WorkerClosedError
         with store.changing() as change:
             stored = change.match(digest, item.external_id)
             if stored is not None:
@@ -135,7 +162,10 @@ class Ingester:
         return stored is not None
 
     def _parse(self, item: JobItem, path: Path, digest: bytes) -> NewDocument:
-        parsed = self._parser.parse(path, item.name)
+        try:
+            parsed = self._parser.parse(path, item.name)
+        except RuntimeError as error:
+            raise OSError("no process can be started to parse in") from error
         return NewDocument(
             name=item.name,
             title=parsed.title or item.name,
@@ -152,23 +182,26 @@ class Ingester:
         # Answers come first: this thread, and those that the model starts from it, yield to them.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (group := self._next_group()) and not self._closing.is_set():
-            texts = [
-                passage.embedded_text for parsed in group for passage in parsed.document.passages
-            ]
-            try:
-                vectors = self._embed(group, texts)
-            except _StoppedError:
-                return
-            except Exception as error:
-                log.exception("embedding failed", items=[parsed.item.id for parsed in group])
-                for parsed in group:
-                    self._fail(parsed.item, "embedding_failed", f"embedding failed: {error}")
-                continue
-            start = 0
+            self._store_group(group)
+            for _ in group:
+                self._parsed.task_done()
+
+    def _store_group(self, group: Sequence[_Parsed]) -> None:
+        try:
+            vectors = self._insist(partial(self._embed, group))
+        except Exception as error:
+            log.exception("embedding failed", items=[parsed.item.id for parsed in group])
+            message = f"embedding failed: {error}"
             for parsed in group:
-                end = start + len(parsed.document.passages)
-                self._store(parsed, vectors[start:end])
-                start = end
+                self._insist(partial(self._fail, parsed.item, "embedding_failed", message))
+            return
+        start = 0
+        for parsed in group:
+            if vectors is None:
+                return  # the node is stopping
+            end = start + len(parsed.document.passages)
+            self._insist(partial(self._store, parsed, vectors[start:end]))
+            start = end
 
     def _next_group(self) -> list[_Parsed]:
         """Documents with GROUP passages in all, or as many as are parsed; none at the end."""
@@ -186,14 +219,16 @@ class Ingester:
             passages += len(following.document.passages)
         return group
 
-    def _embed(self, group: Sequence[_Parsed], texts: list[str]) -> Vectors:
+    def _embed(self, group: Sequence[_Parsed]) -> Vectors | None:
+        """Vectors of all passages of the group in order; None if the node is stopping."""
+        texts = [passage.embedded_text for parsed in group for passage in parsed.document.passages]
         vectors = np.empty((len(texts), self._embedder.dimension), np.float32)
         # Texts of one length together need no padding, which costs as much as text.
         longest_first = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         reported = time.monotonic()
         for start in range(0, len(texts), BATCH):
             if self._closing.is_set():
-                raise _StoppedError
+                return None
             places = longest_first[start : start + BATCH]
             vectors[places] = self._embedder.passages([texts[place] for place in places])
             if time.monotonic() - reported > PROGRESS_SECONDS:
@@ -221,12 +256,16 @@ class Ingester:
                 stored = change.put(parsed.document, vectors)
                 self._finish(change, item, stored, len(parsed.document.passages))
         except DuplicateContentError as error:
-            self._fail(item, "duplicate_content", str(error))
+            self._fail(item, "duplicate_content", str(error), error.document_id)
         except Exception as error:
+            if may_pass(error):
+                raise
             log.exception("storing failed", item=item.id)
             self._fail(item, "not_stored", f"the document could not be stored: {error}")
         else:
             self._clean_up(item)
+            if stored.fresh:
+                self._on_stored(item.job.assistant_id)
 
     @staticmethod
     def _finish(change: Change, item: JobItem, stored: Stored, passages: int) -> None:
@@ -237,16 +276,15 @@ class Ingester:
         change.session.flush()
         jobs.finish_if_complete(change.session, item.job_id)
 
-    def _fail(self, item: JobItem, code: str, message: str) -> None:
+    def _fail(self, item: JobItem, code: str, message: str, document_id: str | None = None) -> None:
         with self._database.write() as session:
-            jobs.fail(session, item.id, code, message)
+            jobs.fail(session, item.id, code, message, document_id)
         self._clean_up(item)
 
     def _clean_up(self, item: JobItem) -> None:
         self._path(item).unlink(missing_ok=True)
         with suppress(OSError):  # other files of the job are still waiting in it
             self._path(item).parent.rmdir()
-        self._on_stored(item.job.assistant_id)
 
     def _hand_over(self, parsed: _Parsed | None) -> None:
         while True:
@@ -262,5 +300,10 @@ class Ingester:
         return self._uploads / item.job_id / (item.upload or "missing")
 
 
-class _StoppedError(Exception):
-    """The node is stopping; what was in work is done again at the next start."""
+def _digest(path: Path) -> bytes | None:
+    """The SHA-256 of a file; None if there is none."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except FileNotFoundError:
+        return None

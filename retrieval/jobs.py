@@ -75,12 +75,13 @@ def get(session: Session, job_id: str, assistant_ids: Sequence[int]) -> Job | No
 
 
 def claim(session: Session) -> JobItem | None:
-    """The next file to ingest, oldest job first, marked as running."""
+    """The next file to ingest, in the order of acceptance, marked as running."""
     item = session.scalars(
         select(JobItem)
         .join(Job)
         .where(Job.kind == JobKind.INGEST, JobItem.state == ItemState.PENDING)
-        .order_by(Job.created_at, Job.id, JobItem.position)
+        # Ids ascend in the order of acceptance, times only to the second.
+        .order_by(JobItem.id)
         .options(selectinload(JobItem.job))
         .limit(1)
     ).one_or_none()
@@ -96,11 +97,14 @@ def recover(session: Session) -> None:
     session.execute(update(JobItem).where(running).values(state=ItemState.PENDING, chunks_done=0))
 
 
-def fail(session: Session, item_id: int, code: str, message: str) -> None:
-    """Close an item with the reason."""
+def fail(
+    session: Session, item_id: int, code: str, message: str, document_id: str | None = None
+) -> None:
+    """Close an item with the reason and the document that it is about, if there is one."""
     item = session.get(JobItem, item_id)
     if item is not None:
         item.state = ItemState.FAILED
+        item.document_id = document_id
         item.error_code = code
         item.error_message = message
         session.flush()
@@ -127,9 +131,12 @@ def finish_if_complete(session: Session, job_id: str) -> bool:
     return True
 
 
-def uploads_in_use(session: Session) -> set[str]:
-    """Folders of uploads that open jobs still need."""
-    return set(session.scalars(select(Job.id).where(Job.finished_at.is_(None))))
+def uploads_in_use(session: Session) -> set[tuple[str, str]]:
+    """The (folder, file) of every upload that is still to be ingested; folders are named by job."""
+    rows = session.execute(
+        select(JobItem.job_id, JobItem.upload).where(JobItem.state.not_in(FINISHED))
+    )
+    return {(job_id, upload) for job_id, upload in rows if upload is not None}
 
 
 def pending_bytes(session: Session) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,15 +58,17 @@ def limit(corpus: Sequence[Passage], most: int) -> list[Passage]:
 
 def read_corpus(path: Path) -> list[Passage]:
     """Raises DataError or OSError."""
-    return [
-        Passage(
+    passages: dict[str, Passage] = {}
+    for line, row in _lines(path):
+        passage = Passage(
             id=_text(row, "id", path, line),
             text=_text(row, "text", path, line),
             title=str(row.get("title") or ""),
             client=str(row.get("client") or EVERYONE),
         )
-        for line, row in _lines(path)
-    ]
+        if passages.setdefault(passage.id, passage) is not passage:
+            raise DataError(f"{path}, line {line}: the id {passage.id!r} stood before")
+    return list(passages.values())
 
 
 def read_queries(path: Path) -> list[Query]:
@@ -88,17 +91,24 @@ def read_queries(path: Path) -> list[Query]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as stream:
-        try:
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise DataError(f"{path}, line {number}: not a JSON object")
-                    yield number, row
-        except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}: not JSON lines: {error}") from error
+                    yield number, _object(line, path, number)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}, after line {number}: damaged gzip: {error}") from error
+
+
+def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}, line {number}: not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, line {number}: not a JSON object")
+    return row
 
 
 def _text(row: dict[str, Any], name: str, path: Path, line: int) -> str:

@@ -70,6 +70,23 @@ def remove(session: Session, assistant_id: int, document_id: str) -> None:
     )
 
 
+def rebuild(session: Session, assistant_id: int) -> None:
+    """Make the index anew from the passages in the database.
+
+    `secure-delete` takes a removed word out of the pages of the index, but not out of the keys
+    between them, which are words too (the table `_idx`).
+    """
+    own = name(assistant_id)
+    session.execute(text(f"INSERT INTO {own}({own}) VALUES('delete-all')"))
+    session.execute(
+        text(
+            f"INSERT INTO {own}(rowid, heading, text) "  # noqa: S608
+            "SELECT id, heading, text FROM chunk WHERE assistant_id = :assistant ORDER BY id"
+        ),
+        {"assistant": assistant_id},
+    )
+
+
 def expression(question: str, *, text_only: bool = False) -> str | None:
     """The FTS5 query that any of the question's telling words matches; None without words."""
     words = list(dict.fromkeys(word.lower() for word in _WORD.findall(question)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +20,8 @@ from retrieval.jobs import Upload
 from retrieval.parse_worker import ParseWorker
 from retrieval.search import Reranker, Searcher
 from retrieval.store import AssistantStore
-from storage.database import Database
-from storage.home import NodeHome
+from storage.database import Database, note_deletion
+from storage.home import NodeHome, remove
 from storage.node_tables import Assistant, Document, Job, JobState
 from storage.settings import NodeSettings
 
@@ -31,6 +30,7 @@ log = structlog.get_logger()
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 DEFAULT_ASSISTANT = "default"
 HOUSEKEEPING_SECONDS = 1.0
+DELETION_SECONDS = 10.0
 
 
 class LibraryError(Exception):
@@ -83,8 +83,10 @@ class Library:
             self._remove_orphans(session, assistants)
         for assistant in assistants:
             self._stores[assistant.id] = self._open(assistant)
+            if assistant.weight_source is None:
+                self._stale.add(assistant.id)
         self.searcher = Searcher(database, self._stores, embedder, reranker)
-        self._eraser = Eraser(database, self._stores)
+        self._eraser = Eraser(database, self._stores, self._home.uploads)
         self._ingester = Ingester(
             database, self._stores, embedder, parser, self._home.uploads, self._stored
         )
@@ -127,32 +129,43 @@ class Library:
 
         Raises:
             UnknownAssistantError: there is none, or it is being deleted.
-            LibraryError: readers of the database kept the log from being cut.
+            LibraryError: readers of the database keep its text in the log for a while.
         """
         with self._lock:
             store = self._stores.pop(assistant_id, None)
         if store is None:
             raise UnknownAssistantError("there is no such assistant")
-        with self._database.write() as session:
-            job_ids = session.scalars(select(Job.id).where(Job.assistant_id == assistant_id)).all()
-            lexical.drop(session, assistant_id)
-            session.execute(delete(Assistant).where(Assistant.id == assistant_id))
-        store.forget_snapshots()
-        shutil.rmtree(self._home.indexes / str(assistant_id))
-        for job_id in job_ids:
-            shutil.rmtree(self._home.uploads / job_id, ignore_errors=True)
-        if not self._database.truncate_log():
+        try:
+            with self._database.write() as session:
+                own = select(Job.id).where(Job.assistant_id == assistant_id)
+                job_ids = session.scalars(own).all()
+                lexical.drop(session, assistant_id)
+                session.execute(delete(Assistant).where(Assistant.id == assistant_id))
+                note_deletion(session)
+            store.destroy()
+            for job_id in job_ids:
+                remove(self._home.uploads / job_id)
+        finally:
+            self._eraser.wake()
+        if not self._eraser.wait_for_deletions(DELETION_SECONDS):
             raise LibraryError(
-                "the assistant is deleted, but readers kept its text in the database's log; "
-                "it goes with the next erasure or restart"
+                "the assistant is deleted, but readers of the database keep its text in the log; "
+                "it goes as soon as they end"
             )
 
     def accept(self, job_id: str, assistant_id: int, files: Sequence[Upload]) -> None:
-        """Take over uploads whose bytes are durable below `upload_folder(job_id)`."""
+        """Take over uploads whose bytes are durable below `upload_folder(job_id)`.
+
+        Raises:
+            UnknownAssistantError: there is no such assistant; the files are removed.
+        """
         with self._database.write() as session:
-            if session.get(Assistant, assistant_id) is None:
-                raise UnknownAssistantError("there is no such assistant")
-            jobs.create_ingest(session, job_id, assistant_id, files)
+            known = session.get(Assistant, assistant_id) is not None
+            if known:
+                jobs.create_ingest(session, job_id, assistant_id, files)
+        if not known:
+            remove(self._home.uploads / job_id)
+            raise UnknownAssistantError("there is no such assistant")
         self._ingester.wake()
 
     def upload_folder(self, job_id: str) -> Path:
@@ -176,7 +189,10 @@ class Library:
                 raise KeyError(min(missing))
             job = jobs.create_erase(session, assistant_id, document_ids)
         self._eraser.wake()
-        return self._eraser.wait(job.id, seconds)
+        done = self._eraser.wait(job.id, seconds)
+        if done is None:  # the assistant was deleted meanwhile
+            raise KeyError(min(document_ids))
+        return done
 
     def count(self, assistant_id: int) -> tuple[int, int]:
         """Documents and passages of an assistant."""
@@ -234,15 +250,24 @@ class Library:
             self._stale -= ready
         for assistant_id in ready:
             if assistant_id in self._stores:
-                weights.learn_from_titles(self._database, self.searcher, assistant_id)
+                try:
+                    weights.learn_from_titles(self._database, self.searcher, assistant_id)
+                except Exception:
+                    self._stored(assistant_id)
+                    raise
 
     def _remove_orphans(self, session: Session, assistants: Sequence[Assistant]) -> None:
-        """Remove what a stop left behind: uploads never acknowledged, indexes of no assistant."""
+        """Remove what a stop left behind: uploads no job waits for, indexes of no assistant."""
         needed = jobs.uploads_in_use(session)
-        for path in self._home.uploads.iterdir():
-            if path.name not in needed:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folders = {job_id for job_id, _ in needed}
+        for folder in self._home.uploads.iterdir():
+            if folder.name not in folders:
+                remove(folder)
+            else:
+                for file in folder.iterdir():
+                    if (folder.name, file.name) not in needed:
+                        remove(file)
         known = {str(assistant.id) for assistant in assistants}
         for path in self._home.indexes.iterdir():
             if path.name not in known:
-                shutil.rmtree(path)
+                remove(path)

@@ -71,19 +71,31 @@ class DenseSearcher:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        # Nothing comes after the end, so that nobody waits for an answer that cannot come.
+        self._turn = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="dense-search", daemon=True)
         self._thread.start()
 
     def search(
         self, question: str, index: VectorIndex, allowed: Ids | None
     ) -> Future[tuple[Vectors, list[tuple[int, float]]]]:
-        """The question's unit vector, shape (dimension,), and its best (id, cosine)."""
+        """The question's unit vector, shape (dimension,), and its best (id, cosine).
+
+        Raises:
+            RuntimeError: it is closed.
+        """
         result: Future[tuple[Vectors, list[tuple[int, float]]]] = Future()
-        self._waiting.put(_Task(question, index, allowed, result))
+        with self._turn:
+            if self._closed:
+                raise RuntimeError("the search is closed")
+            self._waiting.put(_Task(question, index, allowed, result))
         return result
 
     def close(self) -> None:
-        self._waiting.put(None)
+        with self._turn:
+            self._closed = True
+            self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -149,10 +161,13 @@ class Searcher:
             KeyError: there is no such assistant.
         """
         with self._database.read() as session:
+            assistant = session.get(Assistant, assistant_id)
+            if assistant is None:
+                raise KeyError(assistant_id)
+            weight = assistant.lexical_weight
             rows, candidates = self._candidates(
                 session, assistant_id, question, where, lexically=mode != "dense"
             )
-            weight = session.get_one(Assistant, assistant_id).lexical_weight
         if mode == "dense":
             scores = candidates.dense
         elif mode == "lexical":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import structlog
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
@@ -18,6 +19,8 @@ from retrieval.embedding import Vectors
 from retrieval.index import VectorIndex
 from storage.database import Database
 from storage.node_tables import Chunk, Document, now
+
+log = structlog.get_logger()
 
 # Rows whose vectors are read at once when an index is rebuilt: some 100 MB of them.
 REBUILD_ROWS = 65_536
@@ -167,7 +170,16 @@ class AssistantStore:
         self.index = index
         self._database = database
         self._lock = threading.RLock()
+        self._destroyed = False
         self._reconcile()
+
+    def holds(self, content_hash: bytes) -> bool:
+        """Whether a document with this content is stored."""
+        with self._database.read() as session:
+            same = select(Document.id).where(
+                Document.assistant_id == self.assistant_id, Document.content_hash == content_hash
+            )
+            return session.scalar(same) is not None
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
@@ -180,14 +192,20 @@ class AssistantStore:
                 change.apply(self.index)
             except Exception:
                 # The rows are committed: an index that misses some of them must not be served.
+                log.exception("the dense index did not follow", assistant=self.assistant_id)
                 self._reconcile()
-                raise
 
     def snapshot(self) -> None:
         """Save the dense index, if it changed."""
         with self._lock:
-            if self.index.unsaved_changes:
+            if self.index.unsaved_changes and not self._destroyed:
                 self.index.snapshot()
+
+    def destroy(self) -> None:
+        """Remove the dense index's folder; nothing is saved in it any more."""
+        with self._lock:
+            self._destroyed = True
+            self.index.destroy()
 
     def forget_snapshots(self) -> int:
         """Remove the dense index's files (VectorIndex.forget_snapshots)."""
@@ -203,7 +221,9 @@ class AssistantStore:
             own = Chunk.assistant_id == self.assistant_id
             wanted = np.array(session.scalars(select(Chunk.id).where(own)).all(), np.int64)
             held = self.index.ids()
-            self.index.remove(np.setdiff1d(held, wanted))
+            if self.index.remove(np.setdiff1d(held, wanted)):
+                # A database that was restored from a backup may give these ids to other passages.
+                self.index.forget_snapshots()
             missing = np.setdiff1d(wanted, held)
             for start in range(0, len(missing), REBUILD_ROWS):
                 some = missing[start : start + REBUILD_ROWS]

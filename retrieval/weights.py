@@ -58,6 +58,8 @@ def learn_from_titles(database: Database, searcher: Searcher, assistant_id: int)
             .order_by(func.min(Chunk.id) * 2654435761 % 4294967296)
             .limit(MOST_QUESTIONS)
         ).all()
+    if not made:
+        return
     labelled = [
         fusion.Labelled(
             searcher.candidates(assistant_id, question, text_only=True), frozenset({document_id})

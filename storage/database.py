@@ -14,8 +14,21 @@ import pysqlite3.dbapi2 as sqlite
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+# Result codes of SQLite that speak of the moment, not of the statement.
+PASSING = frozenset(
+    {
+        sqlite.SQLITE_BUSY,
+        sqlite.SQLITE_LOCKED,
+        sqlite.SQLITE_NOMEM,
+        sqlite.SQLITE_READONLY,
+        sqlite.SQLITE_IOERR,
+        sqlite.SQLITE_FULL,
+        sqlite.SQLITE_CANTOPEN,
+    }
+)
 BUSY_MILLISECONDS = 30_000
 CHECKPOINT_RETRY_SECONDS = 0.02
 
@@ -138,6 +151,13 @@ def settle_deletions(session: Session, noted: int) -> None:
     """Say that the bytes of so many deletions are blanked; newer ones keep their note."""
     if noted_deletions(session) == noted:
         session.execute(text("PRAGMA user_version = 0"))
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same may succeed later: a full disk, say, or a database that is busy."""
+    if isinstance(error, OperationalError):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in PASSING
+    return isinstance(error, OSError)
 
 
 def _is_busy(connection: Any) -> bool:

@@ -236,6 +236,10 @@ def test_encodings(read, encoding):
     assert read(text.encode(encoding), "ferry.txt").text == text
 
 
+def test_text_that_is_not_unicode_is_read_as_windows_latin(read):
+    assert read(b"\x93Lamp\x94 for 5 \x80", "a.txt").text == "“Lamp” for 5 €"
+
+
 def test_html_declares_its_encoding(read):
     page = '<html><head><meta charset="koi8-r"></head><body>Маяк</body></html>'
     assert read(page.encode("koi8-r"), "a.html").text == "Маяк"
@@ -411,6 +415,12 @@ def test_entities_are_refused_in_any_part(read, part, entity, encoding):
     bomb = documents.with_member(documents.word(), part, xml.encode(encoding))
     refused = refusal(read, bomb, "a.docx")
     assert refused.code == "broken"
+    assert "entities" in refused.message
+
+
+def test_entities_behind_many_blanks_are_refused(read):
+    bomb = b" \n" * 50_000 + _ENTITIES["external"]
+    refused = refusal(read, documents.with_member(documents.word(), "word/document.xml", bomb), "a")
     assert "entities" in refused.message
 
 

@@ -1,0 +1,27 @@
+"""What is slow to load and shared by tests of several packages."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from retrieval.embedding import Embedder
+
+
+# A busy machine is no failure: how long an example takes is never asserted.
+settings.register_profile("alcove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("alcove")
+
+
+def pytest_configure() -> None:
+    # Workers share the cores; OpenMP's threads would wait for each other by spinning.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    """The packaged model."""
+    return Embedder()
