@@ -15,7 +15,7 @@ import pysqlite3.dbapi2 as sqlite
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT, start_node
 
-FILES = 12
+FILES = 10
 PARAGRAPHS = 8
 
 
