@@ -1,6 +1,7 @@
 """Secure aggregation beside Flower's SecAgg+: one round in one process, nothing sent anywhere.
 
-Times are CPU seconds, which is the wall time of an idle core: all clients in turn plus the server.
+Times are CPU seconds, hence the wall time of a core that does nothing else; "wall time" is that of
+all clients in turn plus the server.
 Both sides get the same graph: complete, or 21 shares a client. In the cases with drop-outs every
 tenth client falls silent after sharing its keys, which is the only moment at which Flower's
 workflow survives it. Flower's client quantises its floats before masking them; ours is handed the
@@ -76,10 +77,10 @@ class Measured:
 
 
 METRICS = {
-    "total": "time of all clients in turn plus the server, s",
+    "total": "wall time of one core, s",
     "server": "server time, s",
-    "client": "time of one client, s",
-    "upload": "upload of one client, bytes",
+    "client": "time per client, s",
+    "upload": "upload per client, bytes",
 }
 CASES = [
     Case(n, d, percent, shares)
@@ -366,7 +367,7 @@ def _peer(
         return measure_flower(case), versioned("flwr")
     if known is None:
         return None, None
-    return Measured(**known["measured"]), f"flwr {known['version']}, stored: {known['machine']}"
+    return Measured(**known["measured"]), f"flwr {known['version']} (stored)"
 
 
 def _stored() -> dict[str, dict[str, Any]]:
