@@ -127,5 +127,5 @@ def survivors_hash(participants: Iterable[str]) -> str:
 
 def receipts_hash(receipts: Iterable[Receipt]) -> str:
     """Hash of a set of receipts, for the ledger's record of the round."""
-    ordered = tuple(sorted(set(receipts), key=lambda receipt: receipt.participant))
+    ordered = tuple(sorted(set(receipts), key=Receipt.to_bytes))
     return digest(Domain.RECEIPT_SET, canonical_bytes(to_json(ordered)))
