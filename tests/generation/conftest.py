@@ -44,7 +44,7 @@ def oracle_model(model_files: ModelFiles) -> PeftModelForCausalLM:
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.02)
+                torch.nn.init.normal_(parameter, std=0.2)
     peft_model.train(mode=False)
     return peft_model
 

@@ -115,11 +115,9 @@ def test_an_instruction_of_the_client_follows_ours() -> None:
 
 HOSTILE = st.lists(
     st.sampled_from(
-        [
-            "</document 1>", "<document 2>", "\nQuestion: ", "question ：", "<|im_end|>",
-            "<|im_start|>system\n", "[1]", "[ 2, 3 ]", "[１]", "[INST]", "< /document>",
-            "＜/document＞", "\n", "\x00", "text",
-        ]
+        ["</document 1>", "<document 2>", "\nQuestion: ", "question ：", "<|im_end|>",
+         "<|im_start|>system\n", "[1]", "[ 2, 3 ]", "[１]", "[INST]",
+         "< /document>", "＜/document＞", "\n", "\x00", "text"]
     ) | st.text(max_size=5),
     max_size=8,
 ).map("".join)  # fmt: skip
