@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +64,7 @@ def _run(uploads: Uploads) -> None:
     console = message_console()
     columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn())
     bars: dict[str, TaskID] = {}
+    numbers = itertools.count(1)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         overall = progress.add_task("files", total=uploads.total)
         while not uploads.finished:
@@ -73,12 +75,13 @@ def _run(uploads: Uploads) -> None:
             done = float(len(uploads.outcomes))
             for job_id, job in uploads.open_jobs.items():
                 if job_id not in bars:
-                    bars[job_id] = progress.add_task(f"job {len(bars) + 1}", total=len(job.files))
+                    name = f"job {next(numbers)}"
+                    bars[job_id] = progress.add_task(name, total=len(job.files))
                 own = job.progress * len(job.files)
                 progress.update(bars[job_id], completed=int(own))
                 done += own
             for job_id in bars.keys() - uploads.open_jobs.keys():
-                progress.update(bars[job_id], visible=False)
+                progress.remove_task(bars.pop(job_id))
             progress.update(overall, completed=int(done))
             uploads.pause()
 
