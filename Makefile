@@ -14,10 +14,10 @@ test: $(VENV)/.installed
 	$(PYTEST) -n 2 --dist worksteal
 
 test-faults: $(VENV)/.installed
-	$(PYTEST) -m faults
+	$(PYTEST) -n 2 -m faults
 
 test-fuzz: $(VENV)/.installed
-	$(PYTEST) -m fuzz
+	$(PYTEST) -n 2 -m fuzz
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

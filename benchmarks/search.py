@@ -96,7 +96,7 @@ def run(options: Options) -> Iterator[Row]:
             database.close()
             peer_folder = Path(folder) / "txtai"
             peers[0][2].__self__.save(str(peer_folder))  # type: ignore[attr-defined]
-            with _node(home) as url, _txtai_server(Path(folder), peer_folder) as peer_url:
+            with serve_node(home) as url, _txtai_server(Path(folder), peer_folder) as peer_url:
                 yield from _compare(
                     f"HTTP n={size} dense",
                     _ask_node(url, key),
@@ -240,7 +240,7 @@ def _ask_txtai(url: str) -> Search:
 
 
 @contextmanager
-def _node(home: Path) -> Iterator[str]:
+def serve_node(home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home)]
     with _process([*command, "--port", str(port := _free_port())], {}):
         yield _await(f"http://127.0.0.1:{port}", "/ready")

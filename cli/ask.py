@@ -81,6 +81,7 @@ def _show_cited(cited: list[dict[str, Any]]) -> None:
     if not cited:
         show("\nThe answer cites no passage.")
     for source in cited:
-        parts = [source["title"], source["heading"], source["page"] and f"page {source['page']}"]
-        show(f"\n[{source['number']}] {', '.join(part for part in parts if part)}")
+        page = f"page {source['page']}" if source["page"] else ""
+        place = dict.fromkeys((source["title"], source["heading"], page))
+        show(f"\n[{source['number']}] {', '.join(part for part in place if part)}")
         show(f"    {excerpt(source['text'])}")

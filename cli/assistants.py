@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from cli.errors import WRONG_USAGE, CommandError
-from cli.options import DEFAULT_HOME, AsJson, Home, Yes
+from cli.options import DEFAULT_HOME, AsJson, Home, Yes, confirm
 from cli.output import show, show_json, show_table, when
 
 app = typer.Typer(help="Make, list and delete assistants.", no_args_is_help=True)
@@ -59,19 +57,12 @@ def delete(
     path = f"/v1/assistants/{quoted(name)}"
     with node_client(home) as client:
         found = client.get(path).json()
-        if not yes:
-            _confirm(f"Erase {name} with its {found['documents']} documents?")
+        confirm(f"Erase {name} with its {found['documents']} documents?", yes)
         client.delete(path)
     if as_json:
         show_json({"deleted": name, "documents": found["documents"]})
         return
     show(f"{name} is deleted with its {found['documents']} documents.")
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise CommandError("this cannot be undone: confirm it with --yes", WRONG_USAGE)
-    typer.confirm(question, abort=True, err=True)
 
 
 def _row(assistant: dict[str, Any]) -> tuple[object, ...]:

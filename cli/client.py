@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,13 +41,21 @@ class Address:
     certificate: str | None
 
 
+class Need(Enum):
+    """What a command waits for."""
+
+    MODELS = auto()
+    ASSISTANTS = auto()  # the first start of a node loads the models to make the first one
+    NOTHING = auto()
+
+
 @contextmanager
-def node_client(home: Path, *, models: bool = True) -> Iterator[httpx.Client]:
+def node_client(home: Path, need: Need = Need.MODELS) -> Iterator[httpx.Client]:
     """A client with the rights of the node's owner, for the time of a command.
 
     It speaks to the server that runs on the folder. Where none runs, this process opens the folder
-    and serves it on a free loopback port for as long; with `models` the client is given when they
-    are loaded, otherwise at once. A response that is no success raises RefusedError.
+    and serves it on a free loopback port for as long. A response that is no success raises
+    RefusedError.
 
     Raises:
         CommandError: there is no node, it cannot start, it is busy, or it stopped answering.
@@ -58,11 +67,11 @@ def node_client(home: Path, *, models: bool = True) -> Iterator[httpx.Client]:
     except HomeError as error:
         raise CommandError(str(error)) from error
     if address is None:
-        with _own_server(home, models) as client:
+        with _own_server(home, need) as client:
             yield client
     else:
         with open_client(address) as client:
-            if models:
+            if need is not Need.NOTHING:
                 _wait_until_ready(client, lambda: None)
             yield client
 
@@ -99,18 +108,20 @@ def running_server(home: NodeHome) -> Address | None:
 
 
 @contextmanager
-def _own_server(home: Path, models: bool) -> Iterator[httpx.Client]:
+def _own_server(home: Path, need: Need) -> Iterator[httpx.Client]:
+    from storage.settings import NodeSettings
+
+    with readable_settings_errors(home):
+        settings = NodeSettings(home=home)
+
     from api.node.node import Node
     from cli import logs
     from cli.server import NodeServer, listen
-    from storage.settings import NodeSettings
 
     logs.configure("command")
-    with readable_settings_errors(home):
-        settings = NodeSettings(home=home)
     with readable_home_errors(home):
         node = Node(settings)
-    load = models or node.is_fresh()
+    load = need is Need.MODELS or (need is Need.ASSISTANTS and node.is_fresh())
     with NodeServer(node, listen("127.0.0.1", 0), load=load) as server:
         address = Address(server.url, node.session_key.get_secret_value(), None)
         with open_client(address) as client:

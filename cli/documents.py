@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.errors import CommandError
-from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home
+from cli.errors import WRONG_USAGE, CommandError
+from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
 from cli.output import say, show, show_json, show_table, when
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List and erase documents.", no_args_is_help=True)
 
-DOCUMENT_ID = re.compile(r"doc-[0-9a-f]+")
 LARGEST_PAGE = 200
 POLL_SECONDS = 1.0
 
@@ -33,10 +31,10 @@ def list_documents(
     as_json: AsJson = False,
 ) -> None:
     """List the documents of an assistant, newest first."""
-    from cli.client import node_client, quoted
+    from cli.client import Need, node_client, quoted
 
     found: list[dict[str, Any]] = []
-    with node_client(home, models=False) as client:
+    with node_client(home, Need.ASSISTANTS) as client:
         while True:
             asked = {"limit": min(limit - len(found), LARGEST_PAGE), "after": after}
             page = client.get(
@@ -58,21 +56,32 @@ def list_documents(
 
 @app.command()
 def erase(
-    documents: Annotated[
-        list[str],
-        typer.Argument(metavar="DOCUMENT...", help="Ids or paths, as `document list` shows them."),
-    ],
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `document list` shows.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     assistant: AssistantName = "default",
+    external_id: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--external-id", metavar="PATH",
+            help="A document by its path, as `document list` shows; may be repeated.",
+        ),
+    ] = None,
+    yes: Yes = False,
     as_json: AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """Erase documents physically and print the receipt."""
     from cli.client import node_client, quoted
 
-    path = f"/v1/assistants/{quoted(assistant)}/documents"
+    ids, names = ids or [], external_id or []
+    if not ids and not names:
+        raise CommandError("name a document: its id, or --external-id PATH", WRONG_USAGE)
+    url = f"/v1/assistants/{quoted(assistant)}/documents"
     with node_client(home) as client:
-        ids = [_document_id(client, path, name) for name in documents]
-        job = client.post(f"{path}/erase", json={"ids": ids}).json()
+        ids += [_document_id(client, url, name) for name in names]
+        confirm(f"Erase {len(ids)} document(s) of {assistant}?", yes)
+        job = client.post(f"{url}/erase", json={"ids": ids}).json()
         if job["finished_at"] is None:
             say("Readers of the database hold the erasure up; waiting for them.")
         while job["finished_at"] is None:
@@ -85,12 +94,10 @@ def erase(
     _show_receipt(receipt)
 
 
-def _document_id(client: httpx.Client, path: str, name: str) -> str:
-    if DOCUMENT_ID.fullmatch(name):
-        return name
-    found = client.get(path, params={"external_id": name, "limit": 1}).json()["data"]
+def _document_id(client: httpx.Client, url: str, external_id: str) -> str:
+    found = client.get(url, params={"external_id": external_id, "limit": 1}).json()["data"]
     if not found:
-        raise CommandError(f"this assistant has no document {name!r}")
+        raise CommandError(f"this assistant has no document {external_id!r}")
     return str(found[0]["id"])
 
 

@@ -55,15 +55,18 @@ def evaluate(
 
     The weight of the hybrid is learned from the questions of the split `train`.
     """
-    found = _evaluate(corpus, queries, scope, split, limit, cache)
-    if mode is not Mode.ALL:
-        kept = HYBRID if mode is Mode.HYBRID else (mode.value,)
-        left_out = {"dense", "lexical", *HYBRID} - set(kept)
-        found = {name: value for name, value in found.items() if name not in left_out}
+    found = selected(_evaluate(corpus, queries, scope, split, limit, cache), mode)
     if as_json:
         show_json(found)
     else:
         _show(found)
+
+
+def selected(found: dict[str, Any], mode: Mode) -> dict[str, Any]:
+    """The counts and what concerns a mode."""
+    kept = HYBRID if mode is Mode.HYBRID else (mode.value,)
+    left_out = set() if mode is Mode.ALL else {"dense", "lexical", *HYBRID} - set(kept)
+    return {name: value for name, value in found.items() if name not in left_out}
 
 
 def _evaluate(

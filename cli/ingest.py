@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.errors import FAILED, INTERRUPTED
+from cli.errors import FAILED, INTERRUPTED, readable_settings_errors
 from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home
 from cli.output import message_console, say, show, show_json
 
@@ -33,12 +34,16 @@ def ingest(
     what is stored already and replaces what has changed.
     """
     from cli.client import node_client
-    from cli.uploads import Uploads, collect
+    from cli.uploads import Limits, Uploads, collect
+    from storage.settings import NodeSettings
 
     files = collect(paths)
+    with readable_settings_errors(home):
+        settings = NodeSettings(home=home)
+    limits = Limits(settings.max_file_bytes, settings.max_files_per_upload)
     interrupted = False
     with node_client(home) as client:
-        uploads = Uploads(client, assistant, files)
+        uploads = Uploads(client, assistant, files, limits)
         try:
             _run(uploads)
         except KeyboardInterrupt:
@@ -59,21 +64,24 @@ def _run(uploads: Uploads) -> None:
     console = message_console()
     columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn())
     bars: dict[str, TaskID] = {}
+    numbers = itertools.count(1)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         overall = progress.add_task("files", total=uploads.total)
         while not uploads.finished:
             for outcome in uploads.step():
                 if outcome.state == "failed":
-                    say(f"failed: {outcome.file.external_id}: {outcome.error}")
+                    reason = (outcome.error or "").partition("\n")[0]
+                    say(f"failed: {outcome.file.external_id}: {reason}")
             done = float(len(uploads.outcomes))
             for job_id, job in uploads.open_jobs.items():
                 if job_id not in bars:
-                    bars[job_id] = progress.add_task(f"job {len(bars) + 1}", total=len(job.files))
+                    name = f"job {next(numbers)}"
+                    bars[job_id] = progress.add_task(name, total=len(job.files))
                 own = job.progress * len(job.files)
                 progress.update(bars[job_id], completed=int(own))
                 done += own
             for job_id in bars.keys() - uploads.open_jobs.keys():
-                progress.update(bars[job_id], visible=False)
+                progress.remove_task(bars.pop(job_id))
             progress.update(overall, completed=int(done))
             uploads.pause()
 

@@ -38,12 +38,12 @@ def create(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Make a key and print it, which is done this once."""
-    from cli.client import node_client
+    from cli.client import Need, node_client
 
     if every and assistant:
         raise typer.BadParameter("--assistant and --every-assistant exclude each other")
     names = None if every else assistant or ["default"]
-    with node_client(home, models=False) as client:
+    with node_client(home, Need.NOTHING if every else Need.ASSISTANTS) as client:
         new = {"label": label, "scope": scope.value, "assistants": names}
         made = client.post("/v1/keys", json=new).json()
     if as_json:
@@ -56,9 +56,9 @@ def create(
 @app.command("list")
 def list_keys(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """List all keys, revoked ones too. Their secrets are not kept."""
-    from cli.client import node_client
+    from cli.client import Need, node_client
 
-    with node_client(home, models=False) as client:
+    with node_client(home, Need.NOTHING) as client:
         found = client.get("/v1/keys").json()
     if as_json:
         show_json(found)
@@ -74,9 +74,9 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a key at once."""
-    from cli.client import node_client, quoted
+    from cli.client import Need, node_client, quoted
 
-    with node_client(home, models=False) as client:
+    with node_client(home, Need.NOTHING) as client:
         client.delete(f"/v1/keys/{quoted(key_id)}")
     if as_json:
         show_json({"revoked": key_id})

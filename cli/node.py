@@ -22,18 +22,21 @@ app = typer.Typer(help="Make a node, serve it, see how it is.", no_args_is_help=
 @app.command()
 def init(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Make a node in an empty folder and print its first key, which is shown this once."""
-    from api.node.node import create
     from storage.settings import NodeSettings
 
     with readable_settings_errors(home):
         settings = NodeSettings(home=home)
+
+    from api.node.node import create
+
     with readable_home_errors(home):
         made = create(settings)
     if as_json:
         show_json({"home": str(home), "key_id": made.key.id, "key": made.token})
         return
     show(f"There is a node in {home}. Its first key, which is shown this once:\n\n{made.token}\n")
-    say("Give it documents with `alcove ingest PATH`, serve it with `alcove node serve`.")
+    here = "" if home == DEFAULT_HOME.expanduser() else f" --home {home}"
+    say(f"Next: `alcove ingest PATH{here}`, `alcove node serve{here}`.")
 
 
 @app.command()
@@ -46,18 +49,21 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Serve the node over HTTP until Ctrl-C or SIGTERM."""
+    from storage.settings import NodeSettings
+
+    given = {"host": host, "port": port}
+    overrides: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
+    with readable_settings_errors(home):
+        settings = NodeSettings(home=home, **overrides)
+
+    # Only now what takes seconds to import: a wrong setting is reported at once.
     from api.node.node import Node
     from cli import logs
     from cli.client import running_server
     from cli.server import NodeServer, Tls, listen
     from storage.home import HomeBusyError, NodeHome
-    from storage.settings import NodeSettings
 
     logs.configure("server")
-    given = {"host": host, "port": port}
-    overrides: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
-    with readable_settings_errors(home):
-        settings = NodeSettings(home=home, **overrides)
     with readable_home_errors(home):
         try:
             node = Node(settings)

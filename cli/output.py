@@ -12,21 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-# Wide enough that a pipe gets whole rows.
-PIPE_WIDTH = 240
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
     """`text` without the control characters by which a document could drive the terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def result_console() -> Console:
-    """For results, plain where they go into a pipe."""
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def message_console() -> Console:
@@ -50,13 +41,18 @@ def show_json(value: Any) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows; None is an empty cell. Long cells are folded, never cut."""
+    """Print rows, for a pipe with tabs between the cells; None is an empty cell."""
+    cells = [["" if cell is None else clean(str(cell)) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in (columns, *cells):
+            print("\t".join(" ".join(cell.split()) for cell in row))  # noqa: T201
+        return
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else clean(str(cell)) for cell in row))
-    result_console().print(table)
+    for row in cells:
+        table.add_row(*row)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def when(seconds: int | None) -> str | None:

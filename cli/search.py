@@ -44,7 +44,7 @@ def search(
         "query": query,
         "limit": limit,
         "mode": mode.value,
-        "filter": json_object(where),
+        "filter": json_object("--filter", where),
     }
     with node_client(home) as client:
         found = client.post("/v1/search", json=request).json()["data"]

@@ -84,7 +84,8 @@ class NodeServer:
     def check(self) -> None:
         """Raise CommandError if the models could not be loaded."""
         if self._failure is not None:
-            raise CommandError(f"the node cannot start: {self._failure}") from self._failure
+            reason = str(self._failure).partition("\n")[0] or type(self._failure).__name__
+            raise CommandError(f"the node cannot start: {reason}") from self._failure
 
     def wait(self) -> None:
         """Return when the server has ended by itself; `check` may say why."""

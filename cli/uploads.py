@@ -7,7 +7,6 @@ import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 
 from cli.client import RefusedError, quoted
-from cli.errors import WRONG_USAGE, CommandError, os_error_message
+from cli.errors import WRONG_USAGE, CommandError
 
 FILES_PER_JOB = 20
 BYTES_PER_JOB = 32 << 20
@@ -100,16 +99,27 @@ def _may_be_read(path: Path) -> bool:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the node accepts: bytes of a file, files of a job."""
+
+    file_bytes: int
+    files: int
+
+
 class Uploads:
     """Sends files in jobs and follows them; `step` is to be called until `finished`."""
 
-    def __init__(self, client: httpx.Client, assistant: str, files: Sequence[File]) -> None:
+    def __init__(
+        self, client: httpx.Client, assistant: str, files: Sequence[File], limits: Limits
+    ) -> None:
         self.total = len(files)
         self.outcomes: list[Outcome] = []
         self.open_jobs: dict[str, OpenJob] = {}
         self._client = client
         self._url = f"/v1/assistants/{quoted(assistant)}/documents"
-        self._waiting = deque(_batches(files))
+        self._limits = limits
+        self._waiting = deque(_batches(files, min(limits.files, FILES_PER_JOB)))
         self._not_before = 0.0
         self._pause = SHORTEST_PAUSE
 
@@ -139,41 +149,36 @@ class Uploads:
         return time.monotonic() >= self._not_before
 
     def _send(self, batch: Sequence[File]) -> None:
-        with ExitStack() as opened:
-            parts = []
-            files = []
-            for file in batch:
-                try:
-                    stream = opened.enter_context(file.path.open("rb"))
-                except OSError as error:
-                    self._fail(file, "unreadable", os_error_message(error))
-                else:
-                    files.append(file)
-                    parts.append(("file", (Path(file.external_id).name, stream)))
-            if not files:
-                return
-            names = [file.external_id for file in files]
-            try:
-                sent = self._client.post(self._url, files=parts, data={"external_id": names})
-            except RefusedError as error:
-                if error.status == 429:
-                    self._waiting.appendleft(files)
-                    self._not_before = time.monotonic() + min(error.retry_after, LONGEST_RETRY)
-                elif error.status == 413:
-                    self._split(files, error.code, str(error))
-                else:
-                    raise
-            except (OSError, httpx.LocalProtocolError) as error:
-                self._split(files, "unreadable", f"it could not be read to its end: {error}")
-            else:
-                self.open_jobs[sent.json()["id"]] = OpenJob(files)
-
-    def _split(self, files: Sequence[File], code: str, error: str) -> None:
-        """Send each file on its own, to see which one it is."""
-        if len(files) == 1:
-            self._fail(files[0], code, error)
+        contents = {file: content for file in batch if (content := self._read(file)) is not None}
+        if not contents:
+            return
+        parts = [("file", (Path(f.external_id).name, content)) for f, content in contents.items()]
+        names = [file.external_id for file in contents]
+        try:
+            sent = self._client.post(self._url, files=parts, data={"external_id": names})
+        except RefusedError as error:
+            if error.status != httpx.codes.TOO_MANY_REQUESTS:
+                raise
+            self._waiting.appendleft(list(contents))
+            self._not_before = time.monotonic() + min(error.retry_after, LONGEST_RETRY)
         else:
-            self._waiting.extendleft([file] for file in reversed(files))
+            self.open_jobs[sent.json()["id"]] = OpenJob(list(contents))
+
+    def _read(self, file: File) -> bytes | None:
+        """The whole file, so that it cannot change while it is sent; None if it has failed."""
+        try:
+            size = file.path.stat().st_size
+            if size <= self._limits.file_bytes and len(file.external_id) <= LONGEST_EXTERNAL_ID:
+                return file.path.read_bytes()
+        except OSError as error:
+            self._fail(file, "unreadable", error.strerror or str(error))
+            return None
+        if size > self._limits.file_bytes:
+            most = self._limits.file_bytes
+            self._fail(file, "too_large", f"{size:,} bytes; at most {most:,} are accepted")
+        else:
+            self._fail(file, "too_long", f"its path is longer than {LONGEST_EXTERNAL_ID}")
+        return None
 
     def _follow(self, job_id: str) -> None:
         job = self._client.get(f"/v1/jobs/{job_id}").json()
@@ -188,12 +193,12 @@ class Uploads:
         self.outcomes.append(Outcome(file, "failed", code=code, error=error))
 
 
-def _batches(files: Sequence[File]) -> Iterator[list[File]]:
+def _batches(files: Sequence[File], most: int) -> Iterator[list[File]]:
     batch: list[File] = []
     size = 0
     for file in files:
         own = _size(file.path)
-        if batch and (len(batch) == FILES_PER_JOB or size + own > BYTES_PER_JOB):
+        if batch and (len(batch) == most or size + own > BYTES_PER_JOB):
             yield batch
             batch, size = [], 0
         batch.append(file)

@@ -1,4 +1,4 @@
-"""`make demo`: a node from nothing, with three organisations' documents, asked over HTTP."""
+"""`make demo`: a node from nothing, with four organisations' documents, asked over HTTP."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 Each line is canonical JSON: the events of one step and a hash over them and all lines before.
 A line that a crash cut short was never acknowledged, so what it would have paid for was never
-sent, and it is dropped. Any other damage means that debits may be missing, and the file is refused.
+sent, and it is dropped. Any other damage means that debits may be missing, and the file is refused,
+with one exception: a file that ends after an earlier line, an old backup for one, is a shorter file
+without a fault, and opens with fewer debits. Nothing in it tells; only receipts do (`recover`), so
+a restored file must not be used before each debit since the backup has been recovered.
 """
 
 import errno

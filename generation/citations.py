@@ -9,8 +9,10 @@ from generation.passages import Passage
 from generation.support import Supporter
 
 # "[1]", "[1, 2]"; and what may still become one.
-_MARK = re.compile(r"\[ ?[0-9]{1,3}(?: ?[,;] ?[0-9]{1,3}){0,4} ?\]")
-_MARK_BEGUN = re.compile(r"\[(?: ?[0-9]{1,3}(?: ?[,;] ?[0-9]{1,3}){0,4}(?: ?[,;])?)? ?")
+_NUMBERS = r"[0-9]{1,9}(?: ?[,;] ?[0-9]{1,9}){0,7}"
+_MARK = re.compile(rf"\[ ?{_NUMBERS} ?\]")
+_MARK_BEGUN = re.compile(rf"\[(?: ?{_NUMBERS}(?: ?[,;])?)? ?")
+_MARK_OPEN = re.compile(r"\[[0-9,; ]*$")
 _CLOSERS = "\"'”’»)]*_"
 _TERMINATORS = ".!?。！？"
 _ABBREVIATIONS = {"mr", "mrs", "ms", "dr", "prof", "st", "no", "fig"}
@@ -43,6 +45,7 @@ class CitationWriter:
         self._sentence = ""
         self._marked = False
         self._length = 0
+        self._tail = ""
         self._out: list[str] = []
         self._events: list[TextDelta | Citation] = []
 
@@ -66,7 +69,7 @@ class CitationWriter:
         candidate = self._begun + character
         if _MARK.fullmatch(candidate):
             self._begun = ""
-            self._mark([int(number) for number in re.findall(r"\d+", candidate)])
+            self._mark(candidate)
         elif _MARK_BEGUN.fullmatch(candidate):
             self._begun = candidate
         else:
@@ -76,11 +79,16 @@ class CitationWriter:
             if not self._begun:
                 self._write(character)
 
-    def _mark(self, numbers: list[int]) -> None:
+    def _mark(self, mark: str) -> None:
+        numbers = [int(number) for number in re.findall("[0-9]+", mark)]
         known = [number for number in numbers if 1 <= number <= len(self._passages)]
         if not known:
             # The space before a dropped mark goes with it.
             self._space = self._space.rstrip(" ")
+            if _MARK_OPEN.search(self._tail + self._space):
+                # Dropped from "[[9]1]", it would leave a mark behind.
+                for character in f"({mark[1:-1]})":
+                    self._write(character)
             return
         if "\n" in self._space:
             self._close_sentence()
@@ -127,6 +135,7 @@ class CitationWriter:
 
     def _emit(self, text: str) -> None:
         self._out.append(text)
+        self._tail = (self._tail + text)[-100:]
         self._length += len(text)
 
     def _emit_mark(self, number: int) -> None:

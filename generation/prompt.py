@@ -1,6 +1,7 @@
 """From a conversation and its passages to the messages that the model reads."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ _SYSTEM_CITING = (
     " If they do not hold the answer, say so."
 )
 _HELPER_PREFIX = "### Task:"
+_QUESTION = "Question:"
 _MARK = re.compile(r"\[(\s*\d[\d\s,;–-]*)\]")
 
 CountTokens = Callable[[Sequence[Message]], int]
@@ -117,8 +119,9 @@ def is_helper_task(conversation: Sequence[Message]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """`text` of a document, unable to open or close a tag or to pass for a citation mark."""
+    """`text` of a document, unable to pass for a tag, for the question or for a citation mark."""
     text = text.replace("<", "‹").replace(">", "›")
+    text = re.sub(r"(?i)(question)(\s*)[:：]", r"\1\2 -", text)
     return _MARK.sub(r"(\1)", text)
 
 
@@ -141,14 +144,15 @@ def _without_marks(message: Message) -> Message:
 
 def _newest(history: list[Message], fits: Callable[[list[Message]], bool]) -> list[Message]:
     """The longest end of `history` that fits and does not begin with an answer."""
-    while history and (history[0].role == "assistant" or not fits(history)):
-        history = history[1:]
-    return history
+    starts = [place for place, turn in enumerate(history) if turn.role != "assistant"]
+    # Counting tokens is slow and a shorter end takes fewer of them, so the start is bisected.
+    first = bisect_left(starts, True, key=lambda place: fits(history[place:]))
+    return history[starts[first] :] if first < len(starts) else []
 
 
 def _user_turn(question: str, passages: Sequence[Passage]) -> str:
     documents = [_document(number, passage) for number, passage in enumerate(passages, start=1)]
-    return "\n".join([*reversed(documents), f"\nQuestion: {question}"])
+    return "\n".join([*reversed(documents), f"\n{_QUESTION} {question}"])
 
 
 def _document(number: int, passage: Passage) -> str:

@@ -1,11 +1,11 @@
-"""The next token of one row: repetition control, temperature, nucleus, and a seed of its own."""
+"""The next token of one row: temperature, nucleus, no endless repetition, a seed of its own."""
 
 import secrets
 
 import torch
 from transformers import (
     LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -16,15 +16,14 @@ from generation.engine import GenerationRequest
 class Sampler:
     """Chooses the tokens of one reply, the same ones for the same seed whatever runs beside it."""
 
-    def __init__(self, request: GenerationRequest, repetition_penalty: float) -> None:
-        """`repetition_penalty` as in Keskar et al. 2019 (CTRL), section 4.1; 1 switches it off.
+    def __init__(self, request: GenerationRequest, no_repeat_ngram: int = 0) -> None:
+        """`no_repeat_ngram`: the reply never says as many tokens in a row twice; 0 allows it.
 
-        Only tokens of the reply are penalised: those of the prompt hold the passages, which an
-        answer has to repeat.
+        The prompt is not looked at: it holds the passages, which an answer has to repeat.
         """
         self._processors = LogitsProcessorList()
-        if repetition_penalty != 1.0:
-            self._processors.append(RepetitionPenaltyLogitsProcessor(repetition_penalty))
+        if no_repeat_ngram:
+            self._processors.append(NoRepeatNGramLogitsProcessor(no_repeat_ngram))
         self._generator: torch.Generator | None = None
         if request.temperature > 0:
             if request.temperature != 1.0:

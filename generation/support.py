@@ -6,6 +6,7 @@ from collections.abc import Sequence
 # Share of a sentence's content words that its passage must hold.
 SUPPORTED = 0.6
 
+_LIST_ITEM = re.compile(r"^\s*(?:[-*•]|[0-9]+[.)])\s+")
 _WORD = re.compile(r"\w+")
 _STOP_WORDS = frozenset(
     _WORD.findall(
@@ -36,7 +37,7 @@ class Supporter:
         SUPPORTED, and all numbers must be among them. A single shared word counts only where one
         passage alone has it. Equals go to the passage that comes first.
         """
-        words = _content(sentence)
+        words = _content(_LIST_ITEM.sub("", sentence))
         numbers = {word for word in words if any(map(str.isdigit, word))}
         candidates = [
             (len(words & passage), -index)

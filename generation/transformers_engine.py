@@ -29,8 +29,11 @@ from generation.sampling import Sampler
 from generation.tokens import ChatTokenizer
 from generation.weights import ModelFiles
 
-# Models from this size on follow the instruction to cite; the packaged one answers worse with it.
-_CITING_PARAMETERS = 1_000_000_000
+# Models below this many parameters answer worse when asked to cite, and repeat themselves for ever.
+_SMALL = 1_000_000_000
+# Longer than a pair of times of day in SmolLM2's tokens: a repetition penalty, or a shorter limit,
+# made it misquote figures that it had to say twice.
+_SMALL_MODELS_NGRAM = 16
 
 
 class TransformersEngine:
@@ -44,7 +47,7 @@ class TransformersEngine:
         dtype: torch.dtype | None = None,
         max_rows: int = 4,
         max_waiting: int = 16,
-        repetition_penalty: float = 1.1,
+        no_repeat_ngram: int | None = None,
     ) -> None:
         """Load the model, which takes seconds: call it outside an event loop.
 
@@ -55,17 +58,20 @@ class TransformersEngine:
                 float32.
             max_rows: replies made together.
             max_waiting: replies that may wait for a place before `generate` raises EngineBusyError.
-            repetition_penalty: see `Sampler`; small models repeat themselves without one.
+            no_repeat_ngram: see `Sampler`; by default 16 for small models and 0 for others.
 
         Raises:
             ValueError: the model has no chat template or cannot share a batch.
             OSError: the model cannot be found or read.
         """
         self._files = files
-        model, self._tokenizer, self._end_tokens = _load(files.location, dtype or _best_dtype())
+        model, self._tokenizer, self._end_tokens = _load(files.location, dtype or best_dtype())
         self._context_length = min(context_length, int(model.config.max_position_embeddings))
-        self._cites = model.num_parameters() >= _CITING_PARAMETERS
-        self._repetition_penalty = repetition_penalty
+        small = model.num_parameters() < _SMALL
+        self._cites = not small
+        if no_repeat_ngram is None:
+            no_repeat_ngram = _SMALL_MODELS_NGRAM if small else 0
+        self._no_repeat_ngram = no_repeat_ngram
         self._adapters = AdapterSet(model)
         self._loop = EngineLoop(model, self._adapters, max_rows, max_waiting)
         # A thread inside torch must not outlive the interpreter.
@@ -110,7 +116,7 @@ class TransformersEngine:
             max_tokens=min(request.max_tokens, room),
             end_tokens=self._end_tokens,
             text=self._tokenizer.text_stream(request.stop),
-            sampler=Sampler(request, self._repetition_penalty),
+            sampler=Sampler(request, self._no_repeat_ngram),
             deliver=deliver,
         )
         self._loop.submit(row)
@@ -167,7 +173,7 @@ def _load(
     return model, ChatTokenizer(tokenizer), end_tokens
 
 
-def _best_dtype() -> torch.dtype:
+def best_dtype() -> torch.dtype:
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     processor = torch.cpu.get_capabilities()

@@ -180,7 +180,7 @@ class UpstreamEngine:
         return parameters
 
     def _error(self, error: Exception, request: GenerationRequest) -> Exception:
-        """The error that callers know, in words that name neither the key nor the address."""
+        """The error that callers know, in our words: an upstream's may hold the key."""
         match error:
             case openai.APITimeoutError():
                 reason = "did not answer in time"
@@ -193,8 +193,8 @@ class UpstreamEngine:
                 return PromptTooLongError(self.count_tokens(request.messages), self._context_length)
             case openai.APIStatusError(status_code=status):
                 reason = _REFUSALS.get(status, f"answered with status {status}")
-            case openai.APIError(message=message):
-                reason = f"failed: {message[:200]}"
+            case openai.APIError():
+                reason = "failed in the middle of the answer"
             case _:
                 reason = "sent something that is no completion"
         return UpstreamError(f"the upstream server {reason}")

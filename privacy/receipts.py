@@ -3,7 +3,8 @@
 Before masks are opened the coordinator signs one statement for the round, and every participant
 countersigns it and keeps the pair. A receipt therefore proves something against the coordinator
 without anybody having to trust the participant: a participant cannot invent a round, and a
-coordinator cannot later leave one out of a ledger that is checked against the receipt.
+coordinator cannot later leave one out of a ledger that is checked against the receipt. It does not
+show whether the masks were opened afterwards: that only the participants can say.
 """
 
 from collections.abc import Iterable
@@ -126,5 +127,5 @@ def survivors_hash(participants: Iterable[str]) -> str:
 
 def receipts_hash(receipts: Iterable[Receipt]) -> str:
     """Hash of a set of receipts, for the ledger's record of the round."""
-    ordered = tuple(sorted(set(receipts), key=lambda receipt: receipt.participant))
+    ordered = tuple(sorted(set(receipts), key=Receipt.to_bytes))
     return digest(Domain.RECEIPT_SET, canonical_bytes(to_json(ordered)))

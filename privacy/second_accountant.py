@@ -9,14 +9,14 @@ events that a test of this project has checked are used: `GaussianDpEvent`, alon
 import math
 from collections.abc import Iterable
 
-from dp_accounting import (  # type: ignore[import-untyped]
+from dp_accounting import (
     DpEvent,
     GaussianDpEvent,
     NeighboringRelation,
     PoissonSampledDpEvent,
 )
-from dp_accounting.pld import PLDAccountant  # type: ignore[import-untyped]
-from dp_accounting.rdp import RdpAccountant  # type: ignore[import-untyped]
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
 
 from privacy.ledger_records import Mechanism
 

@@ -6,7 +6,14 @@ What it finds:
   accounts that do not follow from the declared plans; a total above the limit; an epsilon on
   which the second accountant disagrees.
 * as far as receipts are given: a tail that was cut off, a fork, a round that was run but not
-  logged, different statements to different participants.
+  logged, different statements to different participants, a number that its own hash belies.
+
+What it counts without calling it wrong, because no honest coordinator could otherwise be accepted:
+
+* rounds that have receipts and were not charged: some end honestly between the two.
+* more or other receipts than the record counts: one may be lost on its way to the coordinator, and
+  whoever holds a statement can countersign it under an invented key.
+* changes of the limit.
 
 What it cannot find: noise that was declared and not added, and anything about rounds for which
 there is neither a record nor a receipt. `VerificationReport.statements` says so in words.
@@ -14,15 +21,21 @@ there is neither a record nor a receipt. `VerificationReport.statements` says so
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
 from privacy.ledger import TOLERANCE, Ledger
-from privacy.ledger_records import Mechanism, unseal
+from privacy.ledger_records import Mechanism, RoundFacts, unseal
 from privacy.plan import PrivacyPlan
-from privacy.receipts import Receipt, ReceiptError, RoundStatement, receipts_hash
+from privacy.receipts import (
+    Receipt,
+    ReceiptError,
+    RoundStatement,
+    receipts_hash,
+    survivors_hash,
+)
 from privacy.second_accountant import LARGEST_PLD_EPSILON, pld_epsilon, renyi_epsilon
 from privacy.signing import BadSignatureError
 
@@ -31,6 +44,12 @@ LONGEST_LINE = 1 << 20
 
 MOST_FINDINGS = 100
 """A file with more is not worth describing further."""
+
+MOST_NAMES = 10
+"""Rounds that one statement names; `VerificationReport` has them all."""
+
+LONGEST_NAME = 60
+"""Characters of a name in a statement."""
 
 
 class Code(StrEnum):
@@ -56,6 +75,15 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitChange:
+    """A record that changed the epsilon of the limit; `line` counts from 1."""
+
+    line: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationReport:
     """The outcome of `verify`.
 
@@ -63,6 +91,11 @@ class VerificationReport:
         population, head, records: name, last hash and length of the chain.
         rounds_charged: rounds that cost something.
         receipts: valid receipts of this population that were checked.
+        uncharged: (federation, round) of each round that is logged as not charged although the
+            record counts receipts for it, or some were given.
+        other_receipts: (federation, round) of each round for which more participants' receipts
+            were given than the record counts receipts or survivors, or others than it counts.
+        limit_changes: in the order of the file.
         epsilon, delta: of everything charged, at the limit's order, recomputed by this project's
             accountant; None without a readable limit.
         epsilon_renyi: the same by dp-accounting's RDP accountant at that order.
@@ -76,6 +109,9 @@ class VerificationReport:
     records: int
     rounds_charged: int
     receipts: int
+    uncharged: tuple[tuple[str, str], ...]
+    other_receipts: tuple[tuple[str, str], ...]
+    limit_changes: tuple[LimitChange, ...]
     epsilon: float | None
     delta: float | None
     epsilon_renyi: float | None
@@ -106,7 +142,34 @@ class VerificationReport:
             "This checks what was declared, not that the noise was added or that the participants "
             "were distinct and honest."
         )
-        return chain, receipts, declared
+        return chain, receipts, declared, *self._questions()
+
+    def _questions(self) -> Iterator[str]:
+        """What is no proof of anything wrong, and still for the auditor to ask about."""
+        if self.uncharged:
+            yield (
+                f"Rounds with receipts that were logged as uncharged: {len(self.uncharged)} "
+                f"({_named(self.uncharged)}). A round can end so honestly, and it can have been "
+                "opened and kept out of the epsilon: neither ledger nor receipts tell. Its "
+                "participants can say whether they released unmasking shares; if they did, count "
+                "the round as charged."
+            )
+        if self.other_receipts:
+            yield (
+                "Rounds with more or other receipts than their records count: "
+                f"{len(self.other_receipts)} ({_named(self.other_receipts)}). This proves nothing "
+                "against the coordinator: a receipt can be lost on its way to it, and whoever "
+                "holds a statement can countersign it under an invented key. Ask whose they are."
+            )
+        if self.limit_changes:
+            changes = ", ".join(
+                f"from epsilon {change.before} to {change.after} by record {change.line}"
+                for change in self.limit_changes
+            )
+            yield (
+                f"The limit was changed {changes}. Each raise is a new promise, and must not have "
+                "been made because of what a run showed."
+            )
 
 
 def verify(
@@ -122,12 +185,26 @@ def verify(
     return _Verification(frozenset(keys)).run(ledger_file, receipts)
 
 
+def _named(rounds: tuple[tuple[str, str], ...]) -> str:
+    names = [
+        f"{round_id[:LONGEST_NAME]!r} of {federation[:LONGEST_NAME]!r}"
+        for federation, round_id in rounds[:MOST_NAMES]
+    ]
+    if len(rounds) > MOST_NAMES:
+        names.append(f"and {len(rounds) - MOST_NAMES} more")
+    return ", ".join(names)
+
+
 class _Verification:
     def __init__(self, keys: frozenset[str]) -> None:
         self._keys = keys
         self._ledger = Ledger()
         self._positions: dict[str, int] = {}
         self._findings: list[Finding] = []
+        # Dictionaries as sets that keep the order of the file.
+        self._uncharged: dict[tuple[str, str], None] = {}
+        self._other_receipts: dict[tuple[str, str], None] = {}
+        self._limit_changes: list[LimitChange] = []
 
     def run(self, ledger_file: BinaryIO, receipts: Iterable[bytes]) -> VerificationReport:
         for number in itertools.count(1):
@@ -171,10 +248,17 @@ class _Verification:
         if problems:
             self._ledger.skip(record)
             return
+        before = self._ledger.limit
         self._ledger.append(record)
         self._positions[record.link] = number
         if record.round is not None:
             self._check_epsilon(number, record.round.accounts.epsilon_after)
+            facts = record.round.facts
+            if facts.receipts and not facts.charged:
+                self._uncharged[facts.federation, facts.round_id] = None
+        elif before is not None and record.limit is not None and record.limit != before:
+            change = LimitChange(number, before.epsilon, record.limit.epsilon)
+            self._limit_changes.append(change)
 
     def _check_epsilon(self, number: int, epsilon: float) -> None:
         second = self._second_epsilon(epsilon)
@@ -268,8 +352,35 @@ class _Verification:
             self._find(
                 Code.CONTRADICTION, None, f"{name} is logged with another plan or other survivors"
             )
-        if len(receipts) == facts.receipts and receipts_hash(receipts) != facts.receipts_hash:
-            self._find(Code.CONTRADICTION, None, f"{name} is logged with other receipts")
+        if not facts.charged:
+            self._uncharged[facts.federation, facts.round_id] = None
+        self._check_numbers(name, facts, receipts)
+
+    def _check_numbers(self, name: str, facts: RoundFacts, receipts: set[Receipt]) -> None:
+        participants = {receipt.participant for receipt in receipts}
+        # A hash fixes its set, and so the set's size: no participant can bring this about.
+        if (
+            survivors_hash(participants) == facts.survivors_hash
+            and len(participants) != facts.survivors
+        ):
+            self._find(
+                Code.CONTRADICTION,
+                None,
+                f"{name} is logged with {facts.survivors} survivors, and their hash is that of "
+                f"{len(participants)}",
+            )
+        same = receipts_hash(receipts) == facts.receipts_hash
+        if same and len(receipts) != facts.receipts:
+            self._find(
+                Code.CONTRADICTION,
+                None,
+                f"{name} is logged with {facts.receipts} receipts, and their hash is that of "
+                f"{len(receipts)}",
+            )
+        # Participants alone can bring this about, so it convicts nobody.
+        least = min(facts.receipts or 0, facts.survivors or 0)
+        if len(participants) > least or (len(receipts) == facts.receipts and not same):
+            self._other_receipts[facts.federation, facts.round_id] = None
 
     def _report(self, receipts: int) -> VerificationReport:
         limit = self._ledger.limit
@@ -293,6 +404,9 @@ class _Verification:
             records=len(self._positions),
             rounds_charged=sum(count for _, _, count in self._ledger.charges()),
             receipts=receipts,
+            uncharged=tuple(self._uncharged),
+            other_receipts=tuple(self._other_receipts),
+            limit_changes=tuple(self._limit_changes),
             epsilon=epsilon,
             delta=None if limit is None else limit.delta,
             epsilon_renyi=renyi,

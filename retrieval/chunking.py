@@ -13,6 +13,8 @@ from retrieval.parsing.records import ParsedDocument, Section
 
 _FEWEST_TOKENS = 32
 _CHARACTERS_PER_TOKEN = 16  # four times the usual; a long run without blanks is one unknown token
+_TABLE_LINE = re.compile(r"^ {0,3}\|.*$", re.MULTILINE)
+_BARS = re.compile(r"\\?\||(?<=\|)[ \t]*:?-+:?[ \t]*(?=\|)")
 _WINDOW = 32_000  # characters
 _LONGEST_WORD = 100
 _WORD_PARTS = re.compile(
@@ -42,8 +44,11 @@ class Chunk:
 
     @property
     def embedded_text(self) -> str:
-        """What is embedded and indexed: the passage below its headings."""
-        return _below(self.heading, self.text)
+        """What is embedded and indexed: the passage below its headings, tables as bare words.
+
+        Bars and delimiter rows draw vectors of tables together, away from what they say.
+        """
+        return _without_bars(_below(self.heading, self.text))
 
 
 class Chunker:
@@ -158,7 +163,7 @@ class Chunker:
         return len(text) <= _CHARACTERS_PER_TOKEN * most and self._count(text) <= most
 
     def _tokens_in(self, text: str) -> int:
-        return len(self._tokenizer.encode(text).ids)
+        return len(self._tokenizer.encode(_without_bars(text)).ids)
 
     def _tokens_in_word(self, word: str) -> int:
         if len(word) > _LONGEST_WORD:
@@ -176,6 +181,10 @@ class Chunker:
 
 def _below(above: str, text: str) -> str:
     return f"{above}\n{text}" if above else text
+
+
+def _without_bars(text: str) -> str:
+    return _TABLE_LINE.sub(lambda line: " ".join(_BARS.sub(" ", line[0]).split()), text)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -210,14 +219,12 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
             table = lines[i][0]
             if text[block:table].strip():
                 yield *_trimmed(text, block, table), 0
-            rows = i = i + 2
+            i += 2
+            rows = lines[i][0] if i < len(lines) else end
             while i < len(lines) and lines[i][1].strip():
                 i += 1
             block = lines[i][0] if i < len(lines) else end
-            yield (
-                *_trimmed(text, table, block),
-                min(lines[rows][0], block) if rows < len(lines) else block,
-            )
+            yield *_trimmed(text, table, block), rows
         else:
             i += 1
     if text[block:end].strip():

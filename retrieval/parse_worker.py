@@ -147,7 +147,7 @@ class ParseWorker:
             return WorkerClosedError("the parse worker was closed")
         if status == OUT_OF_MEMORY_STATUS:
             return ParseError("out_of_memory", "Reading the file needs too much memory.")
-        return self._timeout() if status in (-signal.SIGXCPU, -signal.SIGALRM) else _crashed()
+        return self._timeout() if status == -signal.SIGXCPU else _crashed()
 
     def _timeout(self) -> ParseError:
         return ParseError(

@@ -22,12 +22,13 @@ from api.node import (
     models,
     search,
 )
+from api.node.auth import KeyMiddleware
 from api.node.node import Node
 from storage.settings import MEBIBYTE
 
 log = structlog.get_logger()
 
-LARGEST_BODY = 2_048 * MEBIBYTE
+LARGEST_BODY = 2 * MEBIBYTE
 
 
 def create_app(
@@ -69,6 +70,7 @@ def create_app(
     )
     app.state.node = node
     errors.install(app)
+    app.add_middleware(KeyMiddleware, node=node)
     app.state.metrics = health.Metrics()
     app.add_middleware(health.MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from api.errors import ApiError
 from api.node.node import Models, Node
@@ -15,6 +19,7 @@ from storage import keys
 from storage.keys import Principal
 from storage.node_tables import Assistant, Scope
 
+OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json"})
 SESSION = Principal(key_id="session", scope=Scope.OWNER, assistant_ids=None)
 
 _bearer = HTTPBearer(auto_error=False, description="A key made by `alcove key create`.")
@@ -25,18 +30,43 @@ def get_node(request: Request) -> Node:
     return node
 
 
+class KeyMiddleware:
+    """Lets nobody in without a key, before a byte of the body is read."""
+
+    def __init__(self, app: ASGIApp, node: Node) -> None:
+        self._app = app
+        self._node = node
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            header = Headers(scope=scope).get("authorization", "")
+            try:
+                principal = await to_thread.run_sync(self._identify, header)
+            except ApiError as error:
+                await error.response()(scope, receive, send)
+                return
+            scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)
+
+    def _identify(self, header: str) -> Principal:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise ApiError(401, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
+        token = token.strip()
+        if self._node.is_session_key(token):
+            return SESSION
+        with self._node.database.read() as session:
+            principal = keys.verify(session, token)
+        if principal is None:
+            raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
+        return principal
+
+
 def get_principal(
-    node: Annotated[Node, Depends(get_node)],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    request: Request,
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
-    if credentials is None:
-        raise ApiError(401, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
-    if node.is_session_key(credentials.credentials):
-        return SESSION
-    with node.database.read() as session:
-        principal = keys.verify(session, credentials.credentials)
-    if principal is None:
-        raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
+    principal: Principal = request.state.principal
     return principal
 
 

@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
@@ -44,7 +44,8 @@ router = APIRouter(
 )
 
 DISCONNECT_POLL_SECONDS = 0.2
-LONGEST_CONTENT = 400_000
+# Characters; more than any context that a generator here has.
+LONGEST_CONVERSATION = 400_000
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -53,9 +54,12 @@ ROLES: dict[str, Role] = {
 }
 
 
+StopString = Annotated[str, Field(max_length=200)]
+
+
 class ContentPart(BaseModel):
     type: str
-    text: str | None = Field(default=None, max_length=LONGEST_CONTENT)
+    text: str | None = None
 
 
 class ChatMessage(BaseModel):
@@ -96,7 +100,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     n: int | None = None
     use_context: bool = True
     filter: dict[str, Any] | None = None
@@ -191,6 +195,7 @@ async def complete(
         return StreamingResponse(stream, media_type="text/event-stream", headers=_NO_BUFFER)
     try:
         final = await _whole(events, request)
+        reason = _reason(final.finish_reason)
     except EngineError as error:
         raise _refusal(error) from error
     return ChatCompletion(
@@ -202,7 +207,7 @@ async def complete(
                 message=AnswerMessage(
                     content=final.text, annotations=[_annotation(c) for c in final.citations]
                 ),
-                finish_reason=_reason(final.finish_reason),
+                finish_reason=reason,
             )
         ],
         usage=_usage(final.usage),
@@ -220,6 +225,9 @@ def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -
     messages = [
         Message(ROLES[turn.role], turn.text()) for turn in chat.messages if turn.role in ROLES
     ]
+    if sum(len(message.content) for message in messages) > LONGEST_CONVERSATION:
+        message = f"the conversation has more than {LONGEST_CONVERSATION:,} characters"
+        raise ApiError(400, "context_length_exceeded", message, param="messages")
     stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop or []
     given = chat.max_completion_tokens or chat.max_tokens or node.settings.answer_tokens
     return AnswerRequest(
@@ -376,7 +384,10 @@ def _usage(usage: Usage) -> CompletionUsage:
 
 
 def _reason(reason: FinishReason) -> Literal["stop", "length"]:
-    return "length" if reason == "length" else "stop"
+    """Raises EngineError where the node stopped in the middle of the answer."""
+    if reason == "cancelled":
+        raise EngineError("the node is stopping; the answer is not complete")
+    return reason
 
 
 def _completion_id() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ router = APIRouter(
 )
 
 COPIED_AT_ONCE = MEBIBYTE
+LARGEST_UPLOAD = 2_048 * MEBIBYTE
 ERASE_SECONDS = 20.0
 LONGEST_NAME = 500
 
@@ -68,7 +70,7 @@ class Erasure(BaseModel):
 DocumentId = Annotated[str, Path(max_length=100)]
 
 
-@router.post("", status_code=202, responses=responses(413, 429, 503))
+@router.post("", status_code=202, responses=responses(413, 429, 503), max_body_size=LARGEST_UPLOAD)
 def upload(
     node: NodeDep,
     models: ModelsDep,
@@ -86,22 +88,26 @@ def upload(
     described = _attributes(attributes)
     job_id = jobs.new_id()
     folder = models.library.upload_folder(job_id)
-    uploads = [
-        _store(
-            folder / str(position),
-            one,
-            external_id[position] if external_id else None,
-            described,
-            node.settings,
-        )
-        for position, one in enumerate(file)
-    ]
-    sync_folder(folder)
-    sync_folder(folder.parent)
     try:
+        uploads = [
+            _store(
+                folder / str(position),
+                one,
+                external_id[position] if external_id else None,
+                described,
+                node.settings,
+            )
+            for position, one in enumerate(file)
+        ]
+        sync_folder(folder)
+        sync_folder(folder.parent)
         models.library.accept(job_id, assistant.id, uploads)
-    except UnknownAssistantError as error:
-        raise ApiError(404, "model_not_found", str(error)) from error
+    except BaseException as error:
+        # What no job knows of could be neither listed nor erased.
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, UnknownAssistantError):
+            raise ApiError(404, "model_not_found", str(error)) from error
+        raise
     with node.database.read() as session:
         job = jobs.get(session, job_id, [assistant.id])
     if job is None:
@@ -199,6 +205,9 @@ def _check(node: NodeDep, files: list[UploadFile], external_ids: list[str] | Non
             400, "external_ids", "give one external_id for each file, no two alike, or none",
             param="external_id",
         )  # fmt: skip
+    for text in (*(external_ids or ()), *(one.filename or "" for one in files)):
+        if not _is_unicode(text):
+            raise ApiError(400, "not_unicode", "a name or an external_id is not valid Unicode")
     if external_ids and not all(0 < len(one) <= LONGEST_NAME for one in external_ids):
         raise ApiError(
             400, "external_ids", f"an external_id has 1 to {LONGEST_NAME} characters",
@@ -215,6 +224,8 @@ def _check(node: NodeDep, files: list[UploadFile], external_ids: list[str] | Non
 
 def _attributes(given: str) -> dict[str, Any]:
     described = _json_object(given, "attributes")
+    if not _is_unicode(json.dumps(described, ensure_ascii=False)):
+        raise ApiError(400, "attributes", "attributes are not valid Unicode", param="attributes")
     for name, value in described.items():
         if not isinstance(value, str | int | float | bool | None):
             raise ApiError(
@@ -228,12 +239,25 @@ def _attributes(given: str) -> dict[str, Any]:
 
 def _json_object(given: str, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(given)
+        value = json.loads(given, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, name, f"{name} is not JSON: {error}", param=name) from error
     if not isinstance(value, dict):
         raise ApiError(400, name, f"{name} is a JSON object", param=name)
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be stored: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _store(

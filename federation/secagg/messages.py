@@ -87,6 +87,7 @@ class ClientMessage(Message, Protocol):
 
 M = TypeVar("M", bound=Message)
 C = TypeVar("C", bound=ClientMessage)
+E = TypeVar("E", bound=IntEnum)
 
 
 def encode(message: Message, round_hash: bytes) -> bytes:
@@ -104,11 +105,11 @@ def decode(expected: type[M], data: bytes, round_hash: bytes) -> M:
             WRONG_ROUND; BAD_SHARE, a released share that is not in the field.
     """
     source = Reader(data)
-    version, kind = source.u8(), source.u8()
-    if version != VERSION or kind not in set(Kind):
+    if source.u8() != VERSION:
         raise malformed(f"not a message of version {VERSION}")
-    if kind != expected.kind:
-        raise Refusal(Reason.OUT_OF_ORDER, f"{Kind(kind).name} instead of {expected.kind.name}")
+    kind = _member(Kind, source.u8())
+    if kind is not expected.kind:
+        raise Refusal(Reason.OUT_OF_ORDER, f"{kind.name} instead of {expected.kind.name}")
     if source.raw(HASH_BYTES) != round_hash:
         raise Refusal(Reason.WRONG_ROUND, "a message of another round")
     message = expected.read(source)
@@ -323,10 +324,7 @@ class ReleasedShares:
         sender = source.u16()
         shares = {}
         for index in source.rising(INDEX_BYTES + 1 + SHARE_BYTES):
-            try:
-                kind = ShareKind(source.u8())
-            except ValueError as error:
-                raise malformed("a share of neither kind") from error
+            kind = _member(ShareKind, source.u8())
             shares[index] = kind, check_share(source.raw(SHARE_BYTES))
         return cls(sender, shares)
 
@@ -345,12 +343,15 @@ class Abort:
 
     @classmethod
     def read(cls, source: Reader) -> "Abort":
-        sender = source.u16()
-        try:
-            reason = Reason(source.u8())
-        except ValueError as error:
-            raise malformed("an unknown reason") from error
+        sender, reason = source.u16(), _member(Reason, source.u8())
         return cls(sender, reason, source.raw(SIGNATURE_BYTES))
+
+
+def _member(kinds: type[E], value: int) -> E:
+    try:
+        return kinds(value)
+    except ValueError as error:
+        raise malformed(f"{value} is no {kinds.__name__}") from error
 
 
 def _write_sealed(out: Writer, sealed: Mapping[int, bytes]) -> None:

@@ -5,7 +5,7 @@ Key agreement is X25519 (RFC 7748), key derivation HKDF-SHA256 (RFC 5869), signa
 sealed with AES-256-GCM (NIST SP 800-38D). All of it comes from the `cryptography` package.
 
 Every derived key, signature and hash begins with one of the labels below, so that nothing made for
-one purpose is valid for another. After the label come fields of fixed length only.
+one purpose is valid for another. After the label come fields of fixed length, but for the last.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Reason(IntEnum):
-    """What was wrong, coarse enough that telling the other side reveals nothing it did not do."""
+    """What was wrong: the only word about a refusal that the other side ever hears."""
 
     MALFORMED = 1
     """The bytes are not one message of the expected kind."""

@@ -151,9 +151,9 @@ class HonestButCurious(ThreatModel):
         return cls(clients, min_survivors, colluders, found.degree, found.threshold)
 
     def _check_cohort(self, cohort: int, confirmed: int) -> None:
-        if self.threshold <= self.colluders and self.degree >= cohort - 1:
-            raise _unsafe(f"{self.colluders} colluders hold {self.threshold} shares of a secret")
         if self.degree >= cohort - 1:
+            if self.colluders >= self.threshold:
+                raise _unsafe(f"{self.colluders} colluders hold {self.threshold} shares")
             return
         lost = self.colluders + cohort - self.min_survivors
         if not stays_connected(cohort, lost, self.degree):

@@ -8,7 +8,7 @@ import csv
 import stat
 from pathlib import Path
 
-from retrieval.parsing.office import markdown_document, parse_html, parse_office
+from retrieval.parsing.office import markdown_document, parse_html, parse_office, tidy
 from retrieval.parsing.pdf import parse_pdf
 from retrieval.parsing.records import (
     MEBIBYTE,
@@ -32,7 +32,7 @@ __all__ = [
     "parse_text",
 ]
 
-_PDF_MARK = b"%PDF-"
+_PDF_MARK, _PDF_END = b"%PDF-", b"%%EOF"
 _ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -80,7 +80,7 @@ def parse_text(text: str, name: str) -> ParsedDocument:
         case "text/html":
             return parse_html(text)
         case "text/markdown":
-            return markdown_document("text/markdown", text)
+            return markdown_document("text/markdown", tidy(text))
         case "text/csv":
             try:
                 return markdown_document("text/csv", csv_table(text))
@@ -93,11 +93,13 @@ def parse_text(text: str, name: str) -> ParsedDocument:
 def _read(path: Path, name: str, limits: ParseLimits) -> ParsedDocument:
     with path.open("rb") as file:
         head = file.read(1024)
-    if _PDF_MARK in head:
+    if head.startswith(_PDF_MARK):
         return parse_pdf(path, limits)
     if head.startswith(_ZIP_MARKS):
         return parse_office(path, limits)
     data = path.read_bytes()
+    if _PDF_MARK in head and _PDF_END in data[-1024:]:  # readers allow for bytes around a PDF
+        return parse_pdf(path, limits)
     if head.startswith(_OLE_MARK):
         if "EncryptedPackage".encode("utf-16-le") in data:
             raise ParseError("encrypted", "The file is encrypted: save a copy without a password.")

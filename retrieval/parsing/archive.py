@@ -15,6 +15,8 @@ PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentatio
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 _DEEPEST_XML = 256  # as in libxml2; parsers that build a tree take quadratic time or recurse
+_BLANKS_AND_MARKS = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
+_XML_STARTS = (b"<", b"\x4c\x6f\xa7\x94")  # the second is "<?xm" in EBCDIC (XML 1.0, appendix F)
 _MOST_MEMBERS = 20_000
 _BLOCK = 64 * 1024
 _CONTENT_TYPES = "[Content_Types].xml"
@@ -39,10 +41,10 @@ _ZIP_ERRORS = (
 def inspect_archive(path: Path, limits: ParseLimits) -> str:
     """The media type of an Office file, after reading all of it within `limits.expanded_bytes`.
 
-    Sizes are added up as declared and again as decompressed, so that headers that lie, members
-    that overlap and many small members are all counted. XML must be well formed and without a
-    document type declaration, which the format forbids (ECMA-376 part 2, 8.1.4) and which entity
-    bombs and external entities need.
+    Declared sizes are added up first, so members that overlap count each time. Then all is
+    decompressed: a member that holds more than it declared does not match its checksum. XML must
+    be well formed, not too deep, and without a document type declaration, which the format forbids
+    (ECMA-376 part 2, 8.1.4) and which entity bombs and external entities need.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -51,9 +53,8 @@ def inspect_archive(path: Path, limits: ParseLimits) -> str:
                 _refuse_expansion(limits)
             if sum(member.file_size for member in members) > limits.expanded_bytes:
                 _refuse_expansion(limits)
-            left = limits.expanded_bytes
             for member in members:
-                left -= _inspect_member(archive, member, left, limits)
+                _inspect_member(archive, member)
             return _media_type(archive)
     except _ZIP_ERRORS as error:
         raise ParseError(
@@ -61,33 +62,24 @@ def inspect_archive(path: Path, limits: ParseLimits) -> str:
         ) from error
 
 
-def _inspect_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, left: int, limits: ParseLimits
-) -> int:
+def _inspect_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     if member.flag_bits & 0x1:
         raise ParseError("encrypted", "The file is encrypted: save a copy without a password.")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # ECMA-376 part 2 allows no other method; some of them cannot be read in small steps.
         raise ParseError("broken", "The file uses a compression that Office files do not use.")
-    size = 0
+    blank = True
     parser: expat.XMLParserType | None = None
     with archive.open(member) as stream:
         while block := stream.read(_BLOCK):
-            if size == 0 and _looks_like_xml(block):
-                parser = _strict_xml_parser()
-            size += len(block)
-            if size > left:
-                _refuse_expansion(limits)
+            start = block.lstrip(_BLANKS_AND_MARKS)
+            if blank and start:
+                blank = False
+                parser = _strict_xml_parser() if start.startswith(_XML_STARTS) else None
             if parser:
                 _feed(parser, block)
     if parser:
         _feed(parser, b"", last=True)
-    return size
-
-
-def _looks_like_xml(head: bytes) -> bool:
-    # The second test is EBCDIC for "<?xm" (XML 1.0, appendix F).
-    return head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith((b"<", b"\x4c\x6f\xa7\x94"))
 
 
 def _strict_xml_parser() -> expat.XMLParserType:

@@ -51,7 +51,7 @@ def parse_html(text: str) -> ParsedDocument:
             io.BytesIO(text.encode("utf-8", "replace")), StreamInfo(charset="utf-8"), **_PLAIN
         )
     title = one_line(result.title or "")
-    return markdown_document(HTML, _tidy(result.markdown), title=title or None)
+    return markdown_document(HTML, tidy(result.markdown), title=title or None)
 
 
 def markdown_document(
@@ -77,10 +77,10 @@ def _convert(converter: str, path: Path, **options: Any) -> str:
 
     with path.open("rb") as file:
         result = getattr(converters, converter)().convert(file, StreamInfo(), **options)
-    return _tidy(result.markdown)
+    return tidy(result.markdown)
 
 
-def _tidy(markdown: str) -> str:
+def tidy(markdown: str) -> str:
     """Clean text, tables with short delimiter rows, and of images only the description.
 
     An image's address in an answer could make the reader's client fetch it.

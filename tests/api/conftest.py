@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -55,6 +56,7 @@ def owner(served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
+NUMBERS = itertools.count()
 Upload = Callable[..., dict[str, Any]]
 
 
@@ -72,9 +74,9 @@ def upload(owner: httpx.Client) -> Upload:
 
 
 @pytest.fixture
-def assistant(owner: httpx.Client, request: pytest.FixtureRequest) -> Iterator[str]:
+def assistant(owner: httpx.Client) -> Iterator[str]:
     """A fresh assistant that goes with the test."""
-    name = f"a-{abs(hash(request.node.nodeid)) % 10**8}"
+    name = f"a-{next(NUMBERS)}"
     assert owner.post("/v1/assistants", json={"name": name}).status_code == 201
     yield name
     owner.delete(f"/v1/assistants/{name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import httpx
 import pytest
 
@@ -104,3 +106,26 @@ def test_a_wrong_key_request_makes_none(owner: httpx.Client, body: dict[str, obj
     before = len(owner.get("/v1/keys").json()["data"])
     assert owner.post("/v1/keys", json=body).status_code in (400, 404)
     assert len(owner.get("/v1/keys").json()["data"]) == before
+
+
+def test_no_body_is_read_without_a_key(served: Served) -> None:
+    """The answer comes while most of the announced body has not been sent (RFC 9110, 10.1.1)."""
+    address = httpx.URL(served.url)
+    with socket.create_connection((address.host, address.port), timeout=30) as connection:
+        connection.sendall(
+            b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000000\r\n\r\n" + b"[" * 1000
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_only_uploads_may_be_large(owner: httpx.Client) -> None:
+    body = b'{"query": "' + b"x" * (3 << 20) + b'"}'
+    refused = owner.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 413
+
+
+def test_a_bound_owner_reads_no_totals_of_the_node(owner: httpx.Client, served: Served) -> None:
+    made = make_key(owner, scope="owner", assistants=["default"])
+    with served.client(made["key"]) as bound:
+        assert bound.get("/metrics").status_code == 403

@@ -151,6 +151,8 @@ def test_unknown_fields_and_content_parts_are_accepted(client: OpenAI) -> None:
         ({"temperature": 9}, "temperature"),
         ({"n": 2}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"messages": [{"role": "user", "content": "x" * 400_001}]}, "messages"),
         ({"filter": {"year": {"$near": 1}}}, "filter"),
     ],
 )

@@ -1,5 +1,6 @@
 """The packaged model, two adapters made for it, and engines on it, shared by a whole run."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def oracle_model(model_files: ModelFiles) -> PeftModelForCausalLM:
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.02)
+                torch.nn.init.normal_(parameter, std=0.2)
     peft_model.train(mode=False)
     return peft_model
 
@@ -66,11 +67,9 @@ def oracle(oracle_model: PeftModelForCausalLM, tokenizer: PreTrainedTokenizerBas
 def engine(
     model_files: ModelFiles, adapter_folders: dict[str, Path]
 ) -> Iterator[TransformersEngine]:
-    """In float32 and without a repetition penalty, as `generate` runs by default."""
-    import asyncio
-
+    """In float32 and free to repeat itself, as `generate` runs by default."""
     made = TransformersEngine(
-        model_files, dtype=torch.float32, max_rows=3, max_waiting=8, repetition_penalty=1.0
+        model_files, dtype=torch.float32, max_rows=3, max_waiting=8, no_repeat_ngram=0
     )
     for name, folder in adapter_folders.items():
         asyncio.run(made.load_adapter(name, folder))

@@ -9,7 +9,7 @@ PROBABILITIES = torch.tensor([0.5, 0.3, 0.15, 0.05])
 
 
 def draws(count: int, **options: object) -> list[int]:
-    sampler = Sampler(ask("Hi", **options), 1.0)
+    sampler = Sampler(ask("Hi", **options))
     return [sampler.next_token([], PROBABILITIES.log()) for _ in range(count)]
 
 
@@ -35,13 +35,13 @@ def test_temperature_divides_the_logits() -> None:
     assert 6.4 < counts[0] / counts[1] < 9.3
 
 
-def test_repetition_penalty_divides_the_logits_of_the_reply() -> None:
-    # Keskar et al. 2019, section 4.1: 2.0 / 1.1 < 1.9, and a token that was not said stays.
-    sampler = Sampler(ask("Hi"), 1.1)
-    logits = torch.tensor([2.0, 1.9, 0.0])
-    assert sampler.next_token([], logits.clone()) == 0
-    assert sampler.next_token([0], logits.clone()) == 1
-    assert sampler.next_token([0, 1], logits.clone()) == 0
+def test_no_run_of_tokens_is_said_twice() -> None:
+    sampler = Sampler(ask("Hi"), 3)
+    logits = torch.tensor([1.0, 2.0, 3.0])
+    assert sampler.next_token([], logits.clone()) == 2
+    # After 2 1, another 2 would make a second 2 1 2.
+    assert sampler.next_token([2, 1, 2, 0, 2, 1], logits.clone()) == 1
+    assert sampler.next_token([2, 1, 0, 2, 1], logits.clone()) == 2
 
 
 def test_a_seed_repeats_and_no_seed_does_not() -> None:

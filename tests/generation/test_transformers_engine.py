@@ -23,15 +23,17 @@ from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles
 from tests.generation.oracle import Oracle, ask
 
-LONG = "Here is a list of tools. " + "A hammer, a saw, a file and a plane. " * 45
+LONG = "Here is a list of tools. " + "A hammer, a saw, a file and a plane. " * 42
 
+# Prompts on which the adapters of these tests make the model say different things.
+LETTER, OTHER = "a", "o"
 ROWS = [
-    ask("What is the capital of France?"),
-    ask("Name three colours.", 16, "shared"),
-    ask("Why is the sky blue?", 10, "personal"),
-    ask("Write a line about the sea.", 14, "shared", "personal"),
-    ask("How many legs has a spider?", 12, "personal", "shared"),
-    ask("What is the capital of France?", 12, "shared"),
+    ask(LETTER, 8),
+    ask(LETTER, 14, "shared"),
+    ask(LETTER, 11, "personal"),
+    ask(LETTER, 9, "shared", "personal"),
+    ask(OTHER, 10, "personal", "shared"),
+    ask(OTHER, 12, "personal"),
 ]
 
 
@@ -44,10 +46,10 @@ async def _all(
 def test_batched_rows_equal_generate_one_by_one(engine: TransformersEngine, oracle: Oracle) -> None:
     # Three rows run at a time here: the others join as those leave, next to other lengths.
     # The long prompt is read in several pieces, between their steps.
-    rows = [ask(LONG + "Which tools are in the list?", 6, "personal"), *ROWS]
+    rows = [*ROWS[:2], ask(LONG + "Which tools are in the list?", 6, "personal"), *ROWS[2:]]
     assert asyncio.run(_all(engine, rows)) == [oracle.reply(row) for row in rows]
-    # The adapters say different things, or the comparison would show nothing.
-    assert len({oracle.reply(row)[0] for row in rows}) == len(rows)
+    # Every set of adapters says something else, or the comparison would show nothing.
+    assert len({oracle.reply(row)[0][:20] for row in ROWS[:4]}) == 4
 
 
 def test_requests_that_come_and_go_never_mix(engine: TransformersEngine, oracle: Oracle) -> None:
@@ -75,7 +77,7 @@ def test_requests_that_come_and_go_never_mix(engine: TransformersEngine, oracle:
 
 def test_a_seed_decides_a_sampled_reply_whatever_runs_beside_it(engine: TransformersEngine) -> None:
     def sampled(seed: int) -> GenerationRequest:
-        return ask("Tell me about a dream.", 12, temperature=1.0, top_p=0.9, seed=seed)
+        return ask("Tell me about a dream.", 8, temperature=1.0, top_p=0.9, seed=seed)
 
     alone, _ = asyncio.run(complete(engine, sampled(7)))
     together = asyncio.run(_all(engine, [sampled(7), ROWS[1], sampled(8)]))
@@ -98,12 +100,10 @@ def test_events_come_in_order_and_count_tokens_agrees(engine: TransformersEngine
 
 
 def test_a_stop_string_ends_the_reply_before_it(engine: TransformersEngine, oracle: Oracle) -> None:
-    row = ask("Name three colours.", 16, "shared")
+    row = ROWS[1]
     whole = oracle.reply(row)[0]
     stop = whole[len(whole) // 2 :][:4]
-    text, finished = asyncio.run(
-        complete(engine, ask("Name three colours.", 16, "shared", stop=(stop,)))
-    )
+    text, finished = asyncio.run(complete(engine, ask(LETTER, 14, "shared", stop=(stop,))))
     assert text == whole[: whole.index(stop)]
     assert finished.reason == "stop"
 
@@ -190,7 +190,7 @@ def test_a_failing_pass_ends_its_rows_and_nothing_else(
     hook = engine._adapters._model.model.layers[20].register_forward_pre_hook(fail)
     asyncio.run(scenario())
     hook.remove()
-    assert asyncio.run(_all(engine, ROWS[:3])) == [oracle.reply(row) for row in ROWS[:3]]
+    assert asyncio.run(_all(engine, ROWS[:2])) == [oracle.reply(row) for row in ROWS[:2]]
 
 
 def test_an_adapter_in_use_is_refused_at_once_and_dropped_later(

@@ -1,7 +1,7 @@
 """Published and independently computed divergences and epsilons.
 
-Numbers marked "Alcove's survey" were computed before this code existed, with dp-accounting 0.6.0 or
-by exact summation; the others name their paper or repository file.
+Each test names the paper or repository file of its numbers. "Computed beforehand" means with
+dp-accounting 0.6.0 or by exact summation, and without this code.
 """
 
 import math
@@ -36,7 +36,7 @@ def classic_epsilon(vector: np.ndarray, delta: float) -> float:
 
 
 def test_vector_1_sampled_gaussian_divergences():
-    # google/differential-privacy, rdp_privacy_accountant_test.py, test_compute_rdp_poisson_...
+    # google/differential-privacy, rdp_privacy_accountant_test.py
     vector = sampled(2.5, 0.01, 50, orders=(5, 50, 100))
     assert vector == pytest.approx([2.18075656e-3, 2.38460375e-2, 167.416308], rel=1e-4)
 
@@ -153,7 +153,7 @@ def test_vector_9_short_training_of_tensorflow_privacy():
     ],
 )
 def test_vector_10_sum_of_discrete_gaussians(share_sigma, shares, shift, order, exact, bound):
-    # Alcove's survey: exact one-dimensional divergence of the sum and its shift, and the bound.
+    # Computed beforehand: exact one-dimensional divergence of the sum and its shift, and the bound.
     noise, moved = oracles.shifted(oracles.sum_pmf(share_sigma, shares), shift)
     assert oracles.renyi(moved, noise, order) == pytest.approx(exact, abs=1e-8)
     found = rdp(DiscreteGaussianSum(shift**2, 1, share_sigma, shares), (order,))[0]
@@ -175,7 +175,7 @@ def test_vector_10_the_naive_formula_would_under_report():
     ],
 )
 def test_vector_11_skellam_costs_no_less_than_our_noise(variance, shift, order, exact, bound):
-    # Alcove's survey: Skellam noise (2110.04995), the mechanism that we did not choose, beside
+    # Computed beforehand: Skellam noise (2110.04995), the mechanism that we did not choose, beside
     # sixteen discrete Gaussian shares of the same total variance.
     assert oracles.skellam_rdp(shift, shift, variance, order) == pytest.approx(bound, rel=1e-9)
     ours = rdp(DiscreteGaussianSum(shift**2, 1, math.sqrt(variance / 16), 16), (order,))[0]
@@ -194,8 +194,8 @@ def test_vector_11_skellam_costs_no_less_than_our_noise(variance, shift, order, 
 def test_vector_12_whole_stack(
     units, z, shares, dimension, beta, steps, delta, sensitivity, epsilon
 ):
-    # Alcove's survey, after google-research/federated, distributed_dp/accounting_utils.py. Here z
-    # is over the clip norm and not, as in a plan, over the sensitivity; `units` is C / gamma.
+    # Computed beforehand after google-research/federated, distributed_dp/accounting_utils.py. z is
+    # here over the clip norm and not, as in a plan, over the sensitivity; `units` is C / gamma.
     l2 = units + math.sqrt(dimension)
     if beta is not None:
         l2 = oracles.conditional_sensitivity(units, dimension, beta)
@@ -223,8 +223,8 @@ def test_vector_13_one_discrete_gaussian_against_pld():
 
 
 def test_vector_14_sampled_symmetric_noise():
-    # Alcove's survey: 16 shares of N_Z(0, 1), shift 3, q=.05, order 4. The looser bound of Zhu and
-    # Wang 2019 would be 5.943933e-3.
+    # Computed beforehand: 16 shares of N_Z(0, 1), shift 3, q=.05, order 4. The looser bound of Zhu
+    # and Wang 2019 would be 5.943933e-3.
     noise, moved = oracles.shifted(oracles.sum_pmf(1, 16), 3)
     mixture = 0.95 * noise + 0.05 * moved
     present, absent = oracles.renyi(mixture, noise, 4), oracles.renyi(noise, mixture, 4)
@@ -251,7 +251,7 @@ def test_vector_15_two_releases_add_up(cohort, expected):
     [(1, 601), (1.25, 2.12), (1.5, 2.4e-3), (1.75, 7.8e-7), (2, 7.5e-11)],
 )
 def test_excess_of_a_sum_over_one_discrete_gaussian(share_sigma, excess):
-    # Alcove's survey: tau d for 1,000 shares and 2^20 coordinates, the reason for the gate at 2.
+    # Computed beforehand: tau d for 1,000 shares and 2^20 coordinates, why the gate stands at 2.
     tau = DiscreteGaussianSum(1, 2**20, share_sigma, 1000).tau
     assert tau * 2**20 == pytest.approx(excess, rel=0.02)
 

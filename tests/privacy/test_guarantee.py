@@ -75,7 +75,7 @@ def everybody(noise_multiplier: float, participations: int, delta: float = 1e-6)
         (1024, 200, 1.0, 2.70, 2.27),
     ],
 )
-def test_document_plans_of_the_survey(batch, rounds, z, published, pld):
+def test_document_plans_computed_with_dp_accounting(batch, rounds, z, published, pld):
     # Computed with dp-accounting 0.6.0: integer-order RDP, and PLD of the Gaussian.
     found = epsilons(subjects(z, batch, rounds)).coordinator.value
     assert pld < found == pytest.approx(published, abs=0.006)
@@ -85,14 +85,14 @@ def test_document_plans_of_the_survey(batch, rounds, z, published, pld):
     ("p", "z", "published", "pld"),
     [(1, 2, 2.421, 2.25), (5, 2, 5.953, 5.55), (5, 4, 2.736, 2.55), (10, 4, 4.012, 3.75)],
 )
-def test_client_plans_of_the_survey(p, z, published, pld):
+def test_client_plans_computed_with_dp_accounting(p, z, published, pld):
     # Computed with dp-accounting 0.6.0: integer-order RDP, and PLD of the Gaussian.
     found = epsilons(everybody(z, p)).coordinator.value
     assert pld < found == pytest.approx(published, abs=6e-4)
 
 
 def test_one_honest_node_among_dishonest_ones():
-    # Section 2.2 of the survey: epsilon 3 (q=.1, T=100, noise of six honest nodes) is 15.5 alone.
+    # dp-accounting 0.6.0: epsilon 3 (q=.1, T=100, six honest nodes) becomes 15.5 for one alone.
     plan = replace(subjects(1.0, 5000, 100), noise_multiplier=2.54, min_survivors=8, colluders=2)
     plan = replace(plan, noise_multiplier=calibrate_noise_multiplier(plan, 3.0))
     found = epsilons(plan)
@@ -157,7 +157,7 @@ def test_a_delta_that_failures_eat_up_leaves_no_guarantee():
 
 
 def test_rho_is_the_cost_without_sampling():
-    # 1.5 of the survey: rho = p Delta2^2 / (2 sigma^2), whatever the number of rounds.
+    # Bun and Steinke (1605.02658), Proposition 1.6: p Delta2^2 / (2 sigma^2), whatever T is.
     assert epsilons(CLIENT).coordinator.rho == pytest.approx(5 / (2 * 2.0**2), rel=1e-9)
     assert epsilons(DOCUMENT).coordinator.rho is None
 

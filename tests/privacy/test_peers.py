@@ -104,7 +104,7 @@ def test_a_subject_on_two_nodes_is_covered_by_the_exact_mixture():
 
 
 def test_replace_one_would_need_twice_the_sensitivity():
-    # Survey, section 1.1, by PLD: z=2, p=5, delta=1e-6 is 5.551 by zero-out, 12.595 by replace-one.
+    # dp-accounting 0.6.0, PLD: z=2, p=5, delta=1e-6 is 5.551 by zero-out, 12.595 by replace-one.
     zero_out, replace_one = ours(2.0, 1.0, 5, 1e-6), ours(1.0, 1.0, 5, 1e-6)
     assert 5.551 < zero_out < 1.08 * 5.551
     assert 12.595 < replace_one < 1.08 * 12.595

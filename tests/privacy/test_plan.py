@@ -62,7 +62,7 @@ def test_senseless_plans_for_subjects_are_refused(plan, change, reason):
         replace(plan, **change)
 
 
-def test_sensitivity_of_the_survey():
+def test_sensitivity_of_a_million_coordinates():
     # Theorem 1 of 2102.06387 with gamma = C / (100 sqrt d): exactly one per cent above C / gamma.
     plan = replace(CLIENT, dimension=2**20, grid=1 / 102_400)
     assert plan.sensitivity_squared == 103_424**2
@@ -70,7 +70,7 @@ def test_sensitivity_of_the_survey():
 
 
 def test_shares_are_sized_for_honest_survivors():
-    # Section 1.6 of the survey: sqrt(n / (t_min - c)) is the overhead in standard deviation.
+    # sqrt(n / (t_min - c)) = sqrt(1000 / 850) is the overhead in standard deviation.
     plan = replace(CLIENT, cohort=1000, min_survivors=900, colluders=50)
     overhead = plan.share_sigma * math.sqrt(plan.cohort) / plan.sigma
     assert overhead == pytest.approx(1.085, abs=5e-4)
@@ -90,7 +90,7 @@ def test_divisors_are_public_expectations():
 
 @pytest.mark.parametrize(("cohort", "z", "even"), [(50, 1, 2500), (1000, 4, 62_500)])
 def test_noise_and_signal_break_even(cohort, z, even):
-    # Finding 2 of the survey: d <= (n/z)^2, here up to one per cent of rounding.
+    # z C sqrt(d) / n = C at d = (n/z)^2, here up to one per cent of rounding.
     plan = replace(
         CLIENT,
         dimension=even,

@@ -128,6 +128,13 @@ def test_rows_are_whole_and_below_the_header():
     assert seen == rows
 
 
+def test_bars_of_tables_are_shown_but_not_embedded():
+    table = "| Port | Tide - high |\n| :--- | -: |\n| Inch \\| Ness | -3 |\n| - |  |"
+    (chunk,) = CHUNKER.chunk(parse_text(f"# Tides\na | b\n\n{table}", "a.md"))
+    assert chunk.text == f"a | b\n\n{table}"
+    assert chunk.embedded_text == "Tides\na | b\n\nPort Tide - high\n\nInch Ness -3\n"
+
+
 def test_a_table_inside_prose_is_cut_by_rows():
     table = "\n".join(
         ["| Port | Tide |", "| :--- | ---: |"] + [f"| Inch {n} | {n} |" for n in range(90)]

@@ -167,6 +167,13 @@ def test_markdown_headings_by_commonmark():
     assert bodies(document)[-1][1] == "# One more"
 
 
+def test_images_in_markdown_lose_their_address():
+    text = parse_text(
+        '# A\n![Tide chart](http://example.com/?q=1 "x") and [link](b.html)', "a.md"
+    ).text
+    assert text == "# A\nTide chart and [link](b.html)"
+
+
 def test_a_heading_without_text_is_neither_lost_nor_a_section_of_its_own():
     document = parse_text("# Title\n\n## Part\n\n### Left\n### Right\n\n## End\nText.", "a.md")
     assert bodies(document) == [
@@ -182,6 +189,8 @@ def test_a_heading_without_text_is_neither_lost_nor_a_section_of_its_own():
     ("make", "name", "media_type"),
     [
         (lambda: documents.pdf([["Text."]]), "letter.docx", "application/pdf"),
+        (lambda: b"HTTP/1.1 200 OK\r\n\r\n" + documents.pdf([["Text."]]), "a", "application/pdf"),
+        (lambda: b"A PDF begins with %PDF-1.7 or so.", "a.txt", "text/plain"),
         (documents.word, "notes.txt", DOCX),
         (documents.workbook, "table.csv", XLSX),
         (lambda: b"<!-- x -->\n<HTML><body>Text</body></HTML>", "page.txt", "text/html"),
@@ -225,6 +234,10 @@ def test_unsupported_types_are_named(read, data, name):
 def test_encodings(read, encoding):
     text = "Fähre nach Île-de-Bréhat: 5 Pfund, täglich um neun Uhr."
     assert read(text.encode(encoding), "ferry.txt").text == text
+
+
+def test_text_that_is_not_unicode_is_read_as_windows_latin(read):
+    assert read(b"\x93Lamp\x94 for 5 \x80", "a.txt").text == "“Lamp” for 5 €"
 
 
 def test_html_declares_its_encoding(read):
@@ -402,6 +415,12 @@ def test_entities_are_refused_in_any_part(read, part, entity, encoding):
     bomb = documents.with_member(documents.word(), part, xml.encode(encoding))
     refused = refusal(read, bomb, "a.docx")
     assert refused.code == "broken"
+    assert "entities" in refused.message
+
+
+def test_entities_behind_many_blanks_are_refused(read):
+    bomb = b" \n" * 50_000 + _ENTITIES["external"]
+    refused = refusal(read, documents.with_member(documents.word(), "word/document.xml", bomb), "a")
     assert "entities" in refused.message
 
 

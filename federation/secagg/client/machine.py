@@ -1,9 +1,8 @@
 """A client of one round: the states in order, each message made once.
 
-Rules of sending (see `Client`). A message leaves only after the state it was made in is stored; the
-same request then gets the same bytes; another request for the same stage ends the round for this
-client. A node that computed a second payload under the same masks would hand the server the
-difference of its two inputs.
+A message leaves only after the state that holds it is stored; the same request then gets the same
+bytes; another request for the same stage ends the round for this client. A node that computed a
+second vector under the same masks would hand the server the difference of the two.
 
 What a pure machine cannot do is notice that it was put back. A state file from a backup is valid in
 itself. `restore` therefore takes a number that the caller keeps elsewhere, where it can only grow
@@ -25,7 +24,7 @@ from federation.secagg.client.consistency import Signed, sign_survivors
 from federation.secagg.client.masked import Masked, mask_input
 from federation.secagg.client.participant import Participant
 from federation.secagg.client.share import Shared, share_keys
-from federation.secagg.client.stage import Stage
+from federation.secagg.client.stage import Stage, State
 from federation.secagg.client.unmask import Released, release_shares
 from federation.secagg.config import RoundConfig
 from federation.secagg.messages import Abort, encode
@@ -54,11 +53,10 @@ class Left:
 
 _SAVE_VERSION = 1
 
-State = Advertised | Shared | Masked | Signed | Released | Left
 _STATES: dict[Stage, type[State]] = {
     s.stage: s for s in (Advertised, Shared, Masked, Signed, Released, Left)
 }
-S = TypeVar("S", Advertised, Shared, Masked, Signed)
+S = TypeVar("S", bound=State)
 
 
 @dataclass(frozen=True)

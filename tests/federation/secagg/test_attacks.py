@@ -259,6 +259,16 @@ class TestGraph:
         assert sealed.keys() == Transcript(played.config, entries).graph.neighbours(3)
         assert len(sealed) == 4
 
+    def test_other_keys_give_another_graph(self) -> None:
+        """Same roster, same configuration: only what was advertised differs between the rounds."""
+        graphs = set()
+        for _ in range(4):
+            played = Round(config(self.MODEL))
+            entries = decode(Directory, played.until(1)[0], played.config.hash).entries
+            graph = Transcript(played.config, entries).graph
+            graphs.add(tuple(graph.neighbours(i) for i in range(12)))
+        assert len(graphs) > 1
+
     def test_an_active_server_and_an_incomplete_graph(self) -> None:
         with refused(Reason.UNSAFE_PARAMETERS):
             type(active(12))(12, 10, 0, degree=10, threshold=9)
@@ -621,6 +631,16 @@ class TestOldStates:
         sealed.pop(3)
         with refused(Reason.SECOND_REQUEST):
             party.mask(encode(Delivery(sealed), played.config.hash))
+
+    def test_a_client_that_lost_its_state_is_out_of_the_round(self) -> None:
+        """It may enter again with new keys, but nobody takes them for its own."""
+        played = Round(config(curious(4, 2)))
+        outbox = played.until(1)
+        again = Party(played.config, 0, ())
+        with refused(Reason.OUT_OF_ORDER):
+            played.server.receive(0, again.client.message)
+        with refused(Reason.OWN_KEY_MISSING):
+            again.client.share(outbox[0])
 
     def test_another_clients_or_rounds_or_a_damaged_state(self) -> None:
         played = Round(config(curious(4)))

@@ -80,6 +80,17 @@ def test_fewer_shares_fit_every_secret(threshold: int, other: bytes) -> None:
     assert _open({**known, threshold - 1: last.to_bytes(33)}, threshold)[1:] == other
 
 
+@given(sharings())
+def test_fewer_shares_do_not_open_to_the_secret(
+    case: tuple[bytes, int, list[int], list[int]],
+) -> None:
+    """A polynomial of too low a degree would pass every other test."""
+    secret, threshold, holders, _ = case
+    shares = split(Secret(secret), threshold, holders)
+    fewer = {i: shares[i] for i in holders[: threshold - 1]}
+    assert _open(fewer, threshold - 1)[1:] != secret
+
+
 def _open(shares: dict[int, bytes], threshold: int) -> bytes:
     """The interpolated field element, 33 bytes, whether or not it is a 32-byte secret."""
     total = 0

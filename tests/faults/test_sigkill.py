@@ -1,0 +1,55 @@
+"""SIGKILL at random moments of ingest, replacement, erasure and snapshot: nothing acknowledged is
+lost, nothing erased comes back, no index disagrees with the database."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults import killed
+
+START_SECONDS = 0.1
+LONGEST_SECONDS = 1.2
+
+
+def kill_and_inspect(tmp_path: Path, times: int, seed: int) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.killed"])
+    chosen = random.Random(seed)
+    home, journal, verdict = tmp_path / "home", tmp_path / "journal", tmp_path / "verdict"
+    journal.touch()
+    for kill in range(times):
+        worker = context.Process(
+            target=killed.work, args=(str(home), str(journal), chosen.randrange(2**32))
+        )
+        worker.start()
+        time.sleep(chosen.uniform(START_SECONDS, LONGEST_SECONDS))
+        assert worker.exitcode is None, "the worker ended by itself"
+        worker.kill()
+        worker.join()
+        verdict.unlink(missing_ok=True)
+        inspector = context.Process(
+            target=killed.inspect, args=(str(home), str(journal), str(verdict))
+        )
+        inspector.start()
+        inspector.join()
+        assert inspector.exitcode == 0, f"kill {kill}: the node could not be opened again"
+        assert verdict.read_text() == "", f"kill {kill}"
+    assert '"accepted"' in journal.read_text()
+
+
+@pytest.mark.timeout(280)
+def test_ten_kills(tmp_path: Path) -> None:
+    kill_and_inspect(tmp_path, 10, seed=1)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+def test_hundreds_of_kills(tmp_path: Path, seed: int) -> None:
+    kill_and_inspect(tmp_path, 60, seed)
+    assert '"erased"' in (tmp_path / "journal").read_text()

@@ -1,0 +1,300 @@
+"""The upstream engine against a real server on loopback, which also misbehaves."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from pydantic import SecretStr
+
+from generation.engine import (
+    EngineBusyError,
+    Finished,
+    GenerationRequest,
+    PromptTooLongError,
+    Started,
+    TextDelta,
+    UnknownAdapterError,
+    UpstreamError,
+    Usage,
+    complete,
+)
+from generation.upstream_engine import UpstreamEngine
+from tests.generation.oracle import ask
+
+KEY = "sk-secret-of-the-owner"
+WORDS = ["The ", "sea ", "is ", "deep."]
+
+
+class Upstream:
+    """A server whose behaviour the model's name chooses; it notes what it is sent."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.hung_up = threading.Event()
+        app = FastAPI()
+        app.post("/v1/chat/completions")(self._complete)
+        app.post("/elsewhere")(self._complete)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        self._thread = threading.Thread(target=self._server.run, args=([listener],))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+    async def _complete(self, request: Request) -> object:
+        body = await request.json()
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        error = {"message": f"no, {KEY}", "type": "t", "param": None, "code": None}
+        match body["model"]:
+            case "good":
+                return _sse(_chunks("stop", usage=True))
+            case "short":
+                return _sse(_chunks("length", usage=False))
+            case "slow":
+                return _sse(self._never_ending(request))
+            case "broken":
+                return _sse(_breaking())
+            case "silent end":
+                return _sse(_chunks(None, usage=False))
+            case "failing":
+                return _sse(_failing())
+            case "garbage":
+                return PlainTextResponse("data: {oops\n\n", media_type="text/event-stream")
+            case "busy":
+                return JSONResponse({"error": error}, 429, {"Retry-After": "7"})
+            case "long":
+                long = {**error, "code": "context_length_exceeded"}
+                return JSONResponse({"error": long}, 400)
+            case "redirect":
+                return RedirectResponse("/elsewhere", 307)
+            case status:
+                return JSONResponse({"error": error}, int(status))
+
+    async def _never_ending(self, request: Request) -> AsyncIterator[dict[str, Any]]:
+        try:
+            while True:
+                yield _chunk({"content": "wave "})
+                await asyncio.sleep(0.01)
+        finally:
+            self.hung_up.set()
+
+
+def _chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+    }
+
+
+async def _chunks(reason: str | None, *, usage: bool) -> AsyncIterator[dict[str, Any]]:
+    yield _chunk({"role": "assistant", "content": ""})
+    for word in WORDS:
+        yield _chunk({"content": word})
+    if reason:
+        yield _chunk({}, reason)
+    if usage:
+        counted = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
+        yield {**_chunk({}), "choices": [], "usage": counted}
+
+
+async def _breaking() -> AsyncIterator[dict[str, Any]]:
+    yield _chunk({"content": "The "})
+    raise ConnectionResetError
+
+
+async def _failing() -> AsyncIterator[dict[str, Any]]:
+    yield _chunk({"content": "The "})
+    yield {"error": {"message": f"out of memory, {KEY}", "type": "server_error", "code": None}}
+
+
+def _sse(chunks: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
+    async def lines() -> AsyncIterator[str]:
+        async for chunk in chunks:
+            yield f"data: {json.dumps(chunk)}\n\n"
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    server = Upstream()
+    yield server
+    server.stop()
+
+
+def engine_for(upstream: Upstream, model: str, **options: Any) -> UpstreamEngine:
+    return UpstreamEngine(upstream.url, model, api_key=SecretStr(KEY), **options)
+
+
+def reply(engine: UpstreamEngine, request: GenerationRequest) -> tuple[str, Finished]:
+    async def run() -> tuple[str, Finished]:
+        try:
+            return await complete(engine, request)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def test_a_reply_streams_through_with_its_usage(upstream: Upstream) -> None:
+    async def events() -> list[object]:
+        return [event async for event in engine_for(upstream, "good").generate(ask("Sea?"))]
+
+    assert asyncio.run(events()) == [
+        Started(),
+        *(TextDelta(word) for word in WORDS),
+        Finished("stop", Usage(11, 4)),
+    ]
+
+
+def test_the_request_carries_every_parameter_and_the_key(upstream: Upstream) -> None:
+    request = ask("Sea?", 9, temperature=0.5, top_p=0.8, seed=3, stop=("END",))
+    reply(engine_for(upstream, "good"), request)
+    sent = upstream.bodies[-1]
+    assert sent["messages"] == [{"role": "user", "content": "Sea?"}]
+    assert (sent["max_tokens"], sent["temperature"], sent["top_p"]) == (9, 0.5, 0.8)
+    assert (sent["seed"], sent["stop"], sent["stream"]) == (3, ["END"], True)
+    assert upstream.headers[-1]["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_reply_without_usage_is_counted_by_pieces(upstream: Upstream) -> None:
+    engine = engine_for(upstream, "short")
+    text, finished = reply(engine, ask("Sea?"))
+    assert text == "".join(WORDS)
+    assert finished == Finished("length", Usage(engine.count_tokens(ask("Sea?").messages), 4))
+
+
+def test_closing_the_stream_hangs_up(upstream: Upstream) -> None:
+    upstream.hung_up.clear()
+
+    async def leave() -> None:
+        engine = engine_for(upstream, "slow")
+        async with aclosing(engine.generate(ask("Sea?"))) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    break
+        assert await asyncio.to_thread(upstream.hung_up.wait, 30)
+        await engine.close()
+
+    asyncio.run(leave())
+    assert upstream.hung_up.is_set()
+
+
+def test_closing_the_engine_cancels_what_streams(upstream: Upstream) -> None:
+    async def close() -> object:
+        engine = engine_for(upstream, "slow")
+        events = engine.generate(ask("Sea?"))
+        assert await anext(events) == Started()
+        await engine.close()
+        *_, last = [event async for event in events]
+        with pytest.raises(UpstreamError, match="shut down"):
+            await complete(engine, ask("Sea?"))
+        return last
+
+    last = asyncio.run(close())
+    assert isinstance(last, Finished)
+    assert last.reason == "cancelled"
+
+
+def test_beyond_its_limit_the_engine_is_busy(upstream: Upstream) -> None:
+    async def crowd() -> None:
+        engine = engine_for(upstream, "slow", max_open=1)
+        first = engine.generate(ask("Sea?"))
+        await anext(first)
+        with pytest.raises(EngineBusyError) as refused:
+            await complete(engine, ask("Sea?"))
+        assert refused.value.retry_after >= 1
+        await first.aclose()
+        # The place is free again.
+        second = engine.generate(ask("Sea?"))
+        assert await anext(second) == Started()
+        await second.aclose()
+        await engine.close()
+
+    asyncio.run(crowd())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("broken", "broke off"),
+        ("silent end", "broke off in the middle"),
+        ("failing", "failed in the middle"),
+        ("garbage", "no completion"),
+        ("401", "refused the API key"),
+        ("403", "refused the API key"),
+        ("404", "does not know the model"),
+        ("400", "status 400"),
+        ("500", "status 500"),
+        ("redirect", "status 307"),
+    ],
+)
+def test_upstream_failures_are_clear_and_never_retried(
+    upstream: Upstream, model: str, message: str
+) -> None:
+    before = len(upstream.bodies)
+    with pytest.raises(UpstreamError, match=message) as failure:
+        reply(engine_for(upstream, model), ask("Sea?"))
+    assert len(upstream.bodies) == before + 1
+    assert KEY not in str(failure.value)
+
+
+def test_a_full_or_outgrown_upstream_says_so_in_our_terms(upstream: Upstream) -> None:
+    with pytest.raises(EngineBusyError) as busy:
+        reply(engine_for(upstream, "busy"), ask("Sea?"))
+    assert busy.value.retry_after == 7
+    with pytest.raises(PromptTooLongError):
+        reply(engine_for(upstream, "long"), ask("Sea?"))
+
+
+def test_silence_is_an_error_after_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
+        with pytest.raises(UpstreamError, match="in time"):
+            reply(UpstreamEngine(url, "m", timeout=0.3), ask("Sea?"))
+    with pytest.raises(UpstreamError, match="cannot be reached"):
+        reply(UpstreamEngine(url, "m"), ask("Sea?"))
+
+
+def test_an_adapter_is_refused_before_anything_is_sent(upstream: Upstream) -> None:
+    before = len(upstream.bodies)
+    with pytest.raises(UnknownAdapterError, match="personal"):
+        reply(engine_for(upstream, "good"), ask("Sea?", 5, "personal"))
+    assert len(upstream.bodies) == before
+
+
+def test_the_environment_adds_nothing_to_the_request(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-somebody-else")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-of-somebody-else")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    reply(UpstreamEngine(upstream.url, "good"), ask("Sea?"))
+    assert upstream.headers[-1]["authorization"] == "Bearer none"
+    assert not [value for value in upstream.headers[-1].values() if "somebody-else" in value]
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "file:///etc/passwd", "http://"])
+def test_what_is_no_http_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        UpstreamEngine(url, "m")
