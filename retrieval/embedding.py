@@ -50,7 +50,8 @@ class Embedder:
         self.identity = f"{self.name}@{_weights_hash(self._passages)[:16]}/torch-float32"
 
     def save_tokenizer(self, path: Path) -> None:
-        """Write the tokenizer as the `tokenizers` library reads it, for the chunker."""
+        """Write the tokenizer as the `tokenizers` library reads it, for the chunker; mode 0600."""
+        path.touch(mode=0o600)
         self._passages.tokenizer.backend_tokenizer.save(str(path))
 
     def passages(self, texts: list[str], batch_size: int = 32) -> Vectors:
