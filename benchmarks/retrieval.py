@@ -14,7 +14,7 @@ from retrieval.embedding import Embedder
 from retrieval.evaluate import evaluate
 from retrieval.vector_cache import VectorCache
 
-PASSAGES_PER_CLIENT = 300
+PASSAGES_PER_CLIENT = 200
 QUICK_PASSAGES_PER_CLIENT = 100
 
 
