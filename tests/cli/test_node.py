@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +24,27 @@ from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "fastapi", "sqlalchemy")
+
+
+Serve = Callable[[Path], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server; it has said where it listens and is still loading its models."""
+    with ExitStack() as started:
+
+        def start(home: Path) -> subprocess.Popen[str]:
+            server = subprocess.Popen(
+                command("node", "serve", "--port", "0", home=home), env=ENVIRONMENT, cwd=ROOT,
+                text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            started.callback(server.kill)
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith(f"Serving {home} on http")
+            return server
+
+        yield start
 
 
 def test_help_imports_nothing_that_takes_long() -> None:
@@ -112,8 +135,8 @@ def test_a_full_disk_ends_the_start_with_the_reason(home: Path) -> None:
     assert "No space left" in refusal(run("node", "serve", "--port", "0", home=home))
 
 
-def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path) -> None:
-    server = _serve(home)
+def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path, serve: Serve) -> None:
+    server = serve(home)
     address = json.loads((home / "server.json").read_text())
     assert (home / "server.json").stat().st_mode & 0o777 == 0o600
     assert address["url"] in refusal(run("node", "serve", home=home))
@@ -138,7 +161,7 @@ def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path) -> None:
     assert not (home / "server.json").exists()
     assert run_json("node", "status", home=home)["state"] == "stopped"
 
-    server = _serve(home)
+    server = serve(home)
     following = json.loads((home / "server.json").read_text())
     answers = [_list_keys(following["url"], one["key"]) for one in (address, following)]
     assert answers == [401, 200]
@@ -147,38 +170,25 @@ def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path) -> None:
     assert not (home / "server.json").exists()
 
 
-def test_commands_trust_the_servers_certificate_and_no_other(home: Path) -> None:
+def test_commands_trust_the_servers_certificate_and_no_other(home: Path, serve: Serve) -> None:
     certificate, key = _self_signed(home.parent, "node")
     other, _ = _self_signed(home.parent, "other")
     (home / "settings.toml").write_text(f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n')
-    server = _serve(home)
-    try:
-        assert len(run_json("key", "list", home=home)["data"]) == 1
-        address = home / "server.json"
-        announced = json.loads(address.read_text())
-        assert announced["url"].startswith("https://")
-        address.write_text(json.dumps({**announced, "certificate": other.read_text()}))
-        assert "CERTIFICATE_VERIFY_FAILED" in refusal(run("key", "list", home=home))
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(SECONDS) == 0
+    server = serve(home)
+    assert len(run_json("key", "list", home=home)["data"]) == 1
+    address = home / "server.json"
+    announced = json.loads(address.read_text())
+    assert announced["url"].startswith("https://")
+    address.write_text(json.dumps({**announced, "certificate": other.read_text()}))
+    assert "CERTIFICATE_VERIFY_FAILED" in refusal(run("key", "list", home=home))
+    server.send_signal(signal.SIGINT)
+    assert server.wait(SECONDS) == 0
 
 
 def test_a_certificate_that_is_none_is_refused(home: Path) -> None:
     _, key = _self_signed(home.parent, "node")
     (home / "settings.toml").write_text(f'tls_certificate = "{key}"\ntls_key = "{key}"\n')
     assert "certificate" in refusal(run("node", "serve", "--port", "0", home=home))
-
-
-def _serve(home: Path) -> subprocess.Popen[str]:
-    """A server that has said where it listens; its models are still being loaded."""
-    server = subprocess.Popen(
-        command("node", "serve", "--port", "0", home=home), env=ENVIRONMENT, cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert server.stdout is not None
-    assert server.stdout.readline().startswith(f"Serving {home} on http")
-    return server
 
 
 def _wait_for_connection(pid: int, port: int) -> None:
