@@ -37,7 +37,7 @@ log = structlog.get_logger()
 # Passages of several documents that are embedded together, and in one call of the model.
 GROUP = 256
 BATCH = 32
-PARSED_AHEAD = 8
+PARSED_AHEAD = 64
 NICENESS = 10
 PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 2.0

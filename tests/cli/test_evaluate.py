@@ -50,7 +50,7 @@ def test_words_that_only_the_answer_has_are_found_first(data: tuple[str, ...]) -
     ("file", "content", "reason"),
     [
         ("corpus", '{"id": "p0"}', "line 1: text is missing"),
-        ("queries", '{"id": ', "not JSON lines"),
+        ("queries", '{"id": ', "not JSON"),
         ("queries", None, "No such file"),
     ],
 )
