@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import structlog
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
@@ -19,8 +18,6 @@ from retrieval.embedding import Vectors
 from retrieval.index import VectorIndex
 from storage.database import Database
 from storage.node_tables import Chunk, Document, now
-
-log = structlog.get_logger()
 
 # Rows whose vectors are read at once when an index is rebuilt: some 100 MB of them.
 REBUILD_ROWS = 65_536
@@ -124,13 +121,17 @@ class Change:
         )
         return count
 
-    def apply(self, index: VectorIndex) -> None:
-        """Let the dense index follow; to be called after the commit."""
+    def add_to(self, index: VectorIndex) -> None:
+        """Give the dense index what was added; before the commit, so that whoever sees the rows
+        finds them too. An id without a row is left out of every result."""
         gone = set(self._removed)
-        index.remove(np.array(self._removed, np.int64))
         kept = [chunk for chunk in self._added if chunk.id not in gone]
         if kept:
             index.add(np.array([chunk.id for chunk in kept], np.int64), _vectors(kept))
+
+    def remove_from(self, index: VectorIndex) -> None:
+        """Take out of the dense index what was removed; after the commit."""
+        index.remove(np.array(self._removed, np.int64))
 
     def _find(self, condition: Any) -> Document | None:
         own = select(Document).where(Document.assistant_id == self._assistant_id)
@@ -185,15 +186,20 @@ class AssistantStore:
     def changing(self) -> Iterator[Change]:
         """A change that is committed, and followed by the index, when the block ends."""
         with self._lock:
-            with self._database.write() as session:
-                change = Change(session, self.assistant_id)
-                yield change
+            entered = False
             try:
-                change.apply(self.index)
-            except Exception:
-                # The rows are committed: an index that misses some of them must not be served.
-                log.exception("the dense index did not follow", assistant=self.assistant_id)
-                self._reconcile()
+                with self._database.write() as session:
+                    change = Change(session, self.assistant_id)
+                    yield change
+                    session.flush()
+                    entered = True
+                    change.add_to(self.index)
+                change.remove_from(self.index)
+            except BaseException:
+                if entered:
+                    # Neither more nor less than the rows of the database may be served.
+                    self._reconcile()
+                raise
 
     def snapshot(self) -> None:
         """Save the dense index, if it changed."""
