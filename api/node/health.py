@@ -6,7 +6,7 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -44,7 +44,7 @@ async def ready(node: NodeDep) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=responses(401, 403))
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **responses(401, 403)})
 def metrics(node: NodeDep, _owner: NodeOwner, request: Request) -> Response:
     """Prometheus' text format: requests by route, and totals over all assistants."""
     measured: Metrics = request.app.state.metrics
