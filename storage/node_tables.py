@@ -192,3 +192,6 @@ class JobItem(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     job: Mapped[Job] = relationship(back_populates="items")
+
+    # AUTOINCREMENT: work on a file whose job was deleted must not fall to a newer file.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012

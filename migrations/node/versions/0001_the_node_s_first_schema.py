@@ -184,6 +184,7 @@ def upgrade() -> None:
             ["job_id"], ["job.id"], name=op.f("fk_job_item_job_id_job"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_item")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("job_item", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_job_item_document_id"), ["document_id"], unique=False)
