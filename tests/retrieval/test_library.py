@@ -368,7 +368,9 @@ class TestStopAndStart:
 
 def modes(root: Path) -> dict[Path, int]:
     found = {}
-    for path in (root, *root.rglob("*")):
+    # Unlike rglob, walk passes over a folder that goes while it is listed.
+    below = (Path(folder) / name for folder, *both in os.walk(root) for one in both for name in one)
+    for path in (root, *below):
         try:
             found[path] = path.stat().st_mode & 0o777
         except FileNotFoundError:  # it went meanwhile
