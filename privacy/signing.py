@@ -23,6 +23,16 @@ class Domain(Enum):
     SURVIVORS = b"alcove/v1/survivors"
     CANARIES = b"alcove/v1/canaries"
     ODOMETER_LINE = b"alcove/v1/odometer-line"
+    ENROLMENT = b"alcove/v1/enrolment"
+    ROTATION = b"alcove/v1/rotation"
+    SESSION = b"alcove/v1/session"
+    ROSTER = b"alcove/v1/roster"
+    ADAPTER_SPEC = b"alcove/v1/adapter-spec"
+    PLAN = b"alcove/v1/plan"
+    INVITATION = b"alcove/v1/invitation"
+    MESSAGE = b"alcove/v1/message"
+    PARAMETERS = b"alcove/v1/parameters"
+    VERSION = b"alcove/v1/version"
 
     def label(self, message: bytes) -> bytes:
         """`message` with this domain's label before it."""

@@ -1,0 +1,78 @@
+"""Records that a coordinator or a participant has signed: canonical JSON (RFC 8785) and Ed25519."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from privacy.canonical import CanonicalError, JsonValue, canonical_bytes, parse_canonical
+from privacy.records import from_json, to_json
+from privacy.signing import (
+    BadSignatureError,
+    Domain,
+    digest,
+    public_key_hex,
+    sign,
+    verify_signature,
+)
+
+Record = TypeVar("Record")
+
+
+class SignedError(ValueError):
+    """Bytes are not the record that was expected, signed by the key that was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Generic[Record]):
+    """A record with its signer's public key and signature, in hexadecimal."""
+
+    record: Record
+    signer: str
+    signature: str
+
+    @staticmethod
+    def issue(record: Record, domain: Domain, key: Ed25519PrivateKey) -> Signed[Record]:
+        """`record` under the signature of `key`."""
+        signature = sign(key, domain, canonical_bytes(to_json(record)))
+        return Signed(record, public_key_hex(key), signature)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, without a line end."""
+        fields: dict[str, JsonValue] = {
+            "record": to_json(self.record),
+            "signer": self.signer,
+            "signature": self.signature,
+        }
+        return canonical_bytes(fields)
+
+    @staticmethod
+    def from_bytes(
+        data: bytes, record_type: type[Record], domain: Domain, signer: str
+    ) -> Signed[Record]:
+        """What `to_bytes` wrote, verified to be signed by `signer` (public key, hexadecimal).
+
+        Raises:
+            SignedError: for anything else.
+        """
+        try:
+            value = parse_canonical(data)
+            if not isinstance(value, dict) or value.keys() != {"record", "signer", "signature"}:
+                raise ValueError("it is not a signed record")
+            if value["signer"] != signer:
+                raise ValueError("another key has signed it")
+            signature = value["signature"]
+            if not isinstance(signature, str):
+                raise ValueError("the signature is not a text")
+            verify_signature(signer, domain, canonical_bytes(value["record"]), signature)
+            record = from_json(record_type, value["record"])
+        except (CanonicalError, BadSignatureError, ValueError) as error:
+            raise SignedError(f"not a valid signed {domain.name.lower()}: {error}") from error
+        return Signed(record, signer, signature)
+
+
+def record_hash(record: object, domain: Domain) -> str:
+    """SHA-256 of a record's canonical JSON, 64 hexadecimal digits."""
+    return digest(domain, canonical_bytes(to_json(record)))
