@@ -170,17 +170,20 @@ def unit_vectors(rng: np.random.Generator, n: int, dimension: int = 8) -> Vector
 def files_holding(root: Path, needles: Iterable[bytes]) -> set[tuple[str, bytes]]:
     """The (file, needle) pairs for which a file below `root` or its name contains the needle.
 
-    Needles that are text are found in any case.
+    Needles that are ASCII are found in any case.
     """
-    needles = list(needles)
+    needles = {(needle, needle.lower() if needle.isascii() else None) for needle in needles}
     found = set()
     for path in root.rglob("*"):
-        content = path.read_bytes() if path.is_file() else b""
-        content += os.fsencode(path.relative_to(root))
+        name = str(path.relative_to(root))
+        try:
+            content = os.fsencode(name) + (path.read_bytes() if path.is_file() else b"")
+        except FileNotFoundError:  # it went meanwhile
+            continue
         folded = content.lower()
         found |= {
-            (str(path.relative_to(root)), needle)
-            for needle in needles
-            if needle in content or (needle.isascii() and needle.lower() in folded)
+            (name, needle)
+            for needle, lower in needles
+            if needle in content or (lower is not None and lower in folded)
         }
     return found
