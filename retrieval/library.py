@@ -21,7 +21,8 @@ from retrieval.parse_worker import ParseWorker
 from retrieval.search import Reranker, Searcher
 from retrieval.store import AssistantStore
 from storage.database import Database, note_deletion
-from storage.home import NodeHome, remove
+from storage.files import remove
+from storage.home import NodeHome
 from storage.node_tables import Assistant, Document, Job, JobState
 from storage.settings import NodeSettings
 
