@@ -30,7 +30,7 @@ def _no_mask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_a_file_is_replaced_as_a_whole(self, tmp_path: Path) -> None:
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     (tmp_path / "file.tmp").write_bytes(b"what a kill left, longer than what comes")
     for content in (b"first", b"second"):
@@ -66,7 +66,7 @@ def test_a_lock_is_held_by_one_process_until_the_file_is_closed(tmp_path: Path) 
 
 
 def test_removing_takes_files_folders_and_links_but_nothing_behind_a_link(
-    self, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
