@@ -157,5 +157,7 @@ def _user_turn(question: str, passages: Sequence[Passage]) -> str:
 
 def _document(number: int, passage: Passage) -> str:
     place = [passage.title, passage.heading, passage.page and f"page {passage.page}"]
-    label = " ".join(", ".join(quoted(part) for part in place if part).split())
-    return f"<document {number}>\n{label}: {quoted(passage.text.strip())}\n</document {number}>"
+    label = " ".join(", ".join(part for part in place if part).split())
+    # Quoted as one text: parts that are harmless alone may form a mark where they meet.
+    body = quoted(f"{label}: {passage.text.strip()}")
+    return f"<document {number}>\n{body}\n</document {number}>"
