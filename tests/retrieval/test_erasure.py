@@ -71,6 +71,13 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def until_gone(root: Path, planted: Planted) -> None:
+    deadline = time.monotonic() + JOB_SECONDS
+    while found := files_holding(root, planted.needles()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
 def until_saved(node: Node, assistant_id: int) -> None:
     """Wait for a snapshot of the index."""
     until((node.home.indexes / str(assistant_id) / "CURRENT").exists)
@@ -294,7 +301,7 @@ class TestReaders:
         with pytest.raises(LibraryError, match="as soon as they end"):
             node.library.delete_assistant(assistant_id)
         reading.execute("ROLLBACK")
-        until(lambda: not files_holding(everywhere(node), planted.needles()))
+        until_gone(everywhere(node), planted)
         assert not (node.home.indexes / str(assistant_id)).exists()
 
     def test_a_restart_goes_on_with_what_was_begun(
@@ -321,7 +328,7 @@ class TestReaders:
             assert node.job(job_id).finished_at is None
             reader.close()
             assert node.finish(job_id).state is JobState.DONE
-            until(lambda: not files_holding(home, planted.needles()))
+            until_gone(home, planted)
             assert node.library.searcher.search(assistant_id, "kept", k=1)[0].text == "Kept text."
 
 
