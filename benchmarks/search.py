@@ -3,7 +3,9 @@
 Both hold the same synthetic unit vectors and short texts and return ids, scores and texts. In
 process a question's vector is looked up, so that no embedding is measured; over HTTP both
 servers embed the question with the same model first. Ours is exact; txtai is measured with the
-same exact index, and at 100k also with its default, an approximate one.
+same exact index, and at 100k also with its default, an approximate one. One `Embeddings` of txtai
+is not to be searched by two threads at once (they share a cursor of SQLite, and the process dies
+by SIGSEGV), so callers in process take turns at it as they do in `txtai.app.Application.search`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +98,7 @@ def run(options: Options) -> Iterator[Row]:
             store.snapshot()
             database.close()
             peer_folder = Path(folder) / "txtai"
-            peers[0][2].__self__.save(str(peer_folder))  # type: ignore[attr-defined]
+            peers[0][2].embeddings.save(str(peer_folder))
             with serve_node(home) as url, _txtai_server(Path(folder), peer_folder) as peer_url:
                 yield from _compare(
                     f"HTTP n={size} dense",
@@ -181,45 +184,39 @@ def _fill(
     return store
 
 
-def _peers(collection: Collection, size: int) -> list[tuple[str, str, Search]]:
+def _peers(collection: Collection, size: int) -> list[tuple[str, str, _Txtai]]:
     """(mode, name, search) of txtai's settings that are compared with ours."""
     name = versioned("txtai")
     exact = {"components": "IDMap,Flat"}
     peers = [
-        ("dense", f"{name}, exact", _txtai(collection, faiss=exact).search),
-        ("hybrid", f"{name}, exact", _txtai(collection, faiss=exact, hybrid=True).search),
+        ("dense", f"{name}, exact", _Txtai(collection, faiss=exact)),
+        ("hybrid", f"{name}, exact", _Txtai(collection, faiss=exact, hybrid=True)),
     ]
     if size > SIZES[0]:
-        peers.append(("dense", f"{name}, its default (approximate)", _txtai(collection).search))
-    return [(mode, named, _limited(search)) for mode, named, search in peers]
+        peers.append(("dense", f"{name}, its default (approximate)", _Txtai(collection)))
+    return peers
 
 
-def _limited(search: Callable[[str, int], object]) -> Search:
-    return cast(Search, _Limited(search))
+class _Txtai:
+    """An index of txtai's, behind a lock like that of its application."""
 
+    def __init__(self, collection: Collection, **settings: Any) -> None:
+        from txtai import Embeddings
 
-class _Limited:
-    def __init__(self, search: Any) -> None:
-        self.__self__ = search.__self__
-        self._search = search
+        by_text = dict(zip(collection.texts, collection.vectors, strict=True))
+        by_text.update(collection.questions)
+        self.embeddings = Embeddings(
+            method="external",
+            transform=lambda texts: np.stack([by_text[text] for text in texts]),
+            content=True,
+            **settings,
+        )
+        self.embeddings.index(enumerate(collection.texts))
+        self._turn = threading.RLock()
 
     def __call__(self, question: str) -> object:
-        return self._search(question, RESULTS)
-
-
-def _txtai(collection: Collection, **settings: Any) -> Any:
-    from txtai import Embeddings
-
-    by_text = {**dict(zip(collection.texts, collection.vectors, strict=True))}
-    by_text.update(collection.questions)
-    embeddings = Embeddings(
-        method="external",
-        transform=lambda texts: np.stack([by_text[text] for text in texts]),
-        content=True,
-        **settings,
-    )
-    embeddings.index(enumerate(collection.texts))
-    return embeddings
+        with self._turn:
+            return self.embeddings.search(question, RESULTS)
 
 
 def _ask_node(url: str, key: str) -> Search:
