@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +51,11 @@ SECONDS = 4.0
 QUESTIONS = 500
 RESULTS = 10
 PER_DOCUMENT = 100
+# Where the peers are, Flower holds FastAPI and typer back below what the node needs.
+PRODUCT = Path(__file__).parents[1] / ".venv/bin/python"
+# Words as frequent as in a language (Zipf's law), so that some are in most passages, most in few.
+VOCABULARY = [f"{word}{number}" for number in range(200) for word in WORDS]
+FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))
 Search = Callable[[str], object]
 
 
@@ -155,8 +161,11 @@ def _collection(size: int, dimension: int) -> Collection:
         divided: Vectors = np.divide(drawn, lengths, dtype=np.float32)
         return divided
 
-    texts = [f"{' '.join(chosen.choices(WORDS, k=40))} {number}" for number in range(size)]
-    asked = [f"{' '.join(chosen.choices(WORDS, k=5))} {n}" for n in range(QUESTIONS)]
+    def text(length: int) -> str:
+        return " ".join(chosen.choices(VOCABULARY, cum_weights=FREQUENCIES, k=length))
+
+    texts = [f"{text(40)} {number}" for number in range(size)]
+    asked = [f"{text(5)} {number}" for number in range(QUESTIONS)]
     return Collection(texts, unit(size), dict(zip(asked, unit(QUESTIONS), strict=True)))
 
 
@@ -238,8 +247,9 @@ def _ask_txtai(url: str) -> Search:
 
 @contextmanager
 def serve_node(home: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home)]
-    with _process([*command, "--port", str(port := _free_port())], {}):
+    port = _free_port()
+    command = [str(PRODUCT), "-m", "cli.main", "node", "serve", "--home", str(home)]
+    with _process([*command, "--port", str(port)], {}):
         yield _await(f"http://127.0.0.1:{port}", "/ready")
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import (
     ColumnElement,
+    Float,
     Integer,
     Select,
     column,
     insert,
-    literal_column,
     select,
     table,
     text,
@@ -113,10 +113,9 @@ def ranking(
     """Rows (chunk id, BM25 score), best first, of passages of the documents that `documents`
     allows (None: of all); the caller limits them.
     """
-    own = table(name(assistant_id), column("rowid", Integer))
-    score: ColumnElement[float] = literal_column(f"-bm25({name(assistant_id)})").label("score")
+    own = table(name(assistant_id), column("rowid", Integer), column("rank", Float))
     matching = text(f"{name(assistant_id)} MATCH :match").bindparams(match=match)
-    found = select(own.c.rowid, score).where(matching).order_by(score.desc(), own.c.rowid)
+    found = select(own.c.rowid, -own.c.rank).where(matching).order_by(own.c.rank, own.c.rowid)
     if documents is None:
         return found
     # Only where it must, since a look-up for each match doubles the time.
