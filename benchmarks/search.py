@@ -104,7 +104,7 @@ def run(options: Options) -> Iterator[Row]:
             store.snapshot()
             database.close()
             peer_folder = Path(folder) / "txtai"
-            peers[0][2].embeddings.save(str(peer_folder))
+            peers[0][2].save(peer_folder)
             with serve_node(home) as url, _txtai_server(Path(folder), peer_folder) as peer_url:
                 yield from _compare(
                     f"HTTP n={size} dense",
@@ -227,6 +227,12 @@ class _Txtai:
         with self._turn:
             return self.embeddings.search(question, RESULTS)
 
+    def save(self, folder: Path) -> None:
+        """Save it as an index whose questions are embedded by the model that ours uses."""
+        del self.embeddings.config["method"], self.embeddings.config["transform"]
+        self.embeddings.config["path"] = str(packaged_folder())
+        self.embeddings.save(str(folder))
+
 
 def _ask_node(url: str, key: str) -> Search:
     client = httpx.Client(
@@ -249,38 +255,33 @@ def _ask_txtai(url: str) -> Search:
 def serve_node(home: Path) -> Iterator[str]:
     port = _free_port()
     command = [str(PRODUCT), "-m", "cli.main", "node", "serve", "--home", str(home)]
-    with _process([*command, "--port", str(port)], {}):
-        yield _await(f"http://127.0.0.1:{port}", "/ready")
+    with _process([*command, "--port", str(port)], {}) as process:
+        yield _await(process, f"http://127.0.0.1:{port}", "/ready")
 
 
 @contextmanager
 def _txtai_server(folder: Path, index: Path) -> Iterator[str]:
     config = folder / "txtai.yml"
-    config.write_text(
-        json.dumps({
-            "path": str(index),
-            "embeddings": {"path": str(packaged_folder()), "content": True},
-        })
-    )  # fmt: skip
+    config.write_text(json.dumps({"path": str(index), "embeddings": {"content": True}}))
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "txtai.api:app", "--port", str(port)]
-    with _process([*command, "--log-level", "warning"], {"CONFIG": str(config)}):
-        yield _await(f"http://127.0.0.1:{port}", "/count")
+    with _process([*command, "--log-level", "warning"], {"CONFIG": str(config)}) as process:
+        yield _await(process, f"http://127.0.0.1:{port}", "/count")
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, env={**os.environ, **environment})
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _await(url: str, path: str) -> str:
+def _await(process: subprocess.Popen[bytes], url: str, path: str) -> str:
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.get(url + path).status_code == 200:
                 return url
