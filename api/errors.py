@@ -95,7 +95,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "unknown_url", 405: "method_not_allowed", 413: "too_large"}
+        code = {
+            404: "unknown_url",
+            405: "method_not_allowed",
+            408: "request_timeout",
+            413: "too_large",
+        }
         refused = ApiError(
             error.status_code, code.get(error.status_code, "http_error"), str(error.detail)
         )

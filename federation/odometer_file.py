@@ -9,7 +9,6 @@ a restored file must not be used before each debit since the backup has been rec
 """
 
 import errno
-import fcntl
 import os
 import threading
 from pathlib import Path
@@ -20,6 +19,7 @@ from privacy.budget import Event, Odometer, event_from_json, event_to_json
 from privacy.canonical import canonical_bytes, parse_canonical
 from privacy.limits import RenyiFilter, Run
 from privacy.signing import Domain, digest
+from storage.files import lock, new_private, sync
 
 
 class OdometerError(RuntimeError):
@@ -115,10 +115,8 @@ class OdometerFile:
         self.close()
 
     def _load(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OdometerError(f"{self._path} is in use by another process") from None
+        if not lock(self._descriptor, wait=False):
+            raise OdometerError(f"{self._path} is in use by another process")
         with os.fdopen(os.dup(self._descriptor), "rb") as reader:
             data = reader.read()
         complete, _, torn = data.rpartition(b"\n")
@@ -157,20 +155,12 @@ def _create(path: Path, limit: RenyiFilter) -> None:
     line, _ = _write_line((Event(0, limit=limit),), "")
     partial = path.with_name(path.name + ".new")
     partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        _write_all(descriptor, line)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with new_private(partial) as stream:
+        stream.write(line)
     # A link never replaces a file that appeared meanwhile, as a rename would.
     os.link(partial, path)
     partial.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

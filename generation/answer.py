@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from generation.citations import Citation, CitationWriter
 from generation.engine import (
@@ -11,43 +11,20 @@ from generation.engine import (
     Finished,
     FinishReason,
     GenerationRequest,
-    Message,
     Started,
     TextDelta,
     Usage,
 )
-from generation.passages import Passage
 from generation.prompt import (
-    RELEVANT_DENSE,
     Prompt,
     build_prompt,
     fit_conversation,
     is_helper_task,
     relevant_passages,
 )
+from retrieval.search import Hit
 
 NOTHING_FOUND = "I found nothing about this in the documents."
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerRequest:
-    """A conversation that ends with the user's question, and what was found for it.
-
-    `passages` in order of rank. None asks for a reply without documents (retrieval switched off,
-    or a helper prompt of a front-end); an empty tuple says that nothing was found. `min_dense` is
-    the similarity below which passages count as irrelevant; it depends on the embedder. The other
-    fields are those of GenerationRequest.
-    """
-
-    messages: tuple[Message, ...]
-    passages: tuple[Passage, ...] | None
-    min_dense: float = RELEVANT_DENSE
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +34,7 @@ class AnswerStarted:
     `passages` are those in the prompt; a mark `[n]` stands for `passages[n - 1]`.
     """
 
-    passages: tuple[Passage, ...]
+    passages: tuple[Hit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +43,7 @@ class Answer:
 
     text: str
     citations: tuple[Citation, ...]
-    passages: tuple[Passage, ...]
+    passages: tuple[Hit, ...]
     usage: Usage
     finish_reason: FinishReason
 
@@ -74,35 +51,34 @@ class Answer:
 AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
 
 
-async def answer(engine: Engine, request: AnswerRequest) -> AsyncGenerator[AnswerEvent, None]:
+async def answer(
+    engine: Engine, request: GenerationRequest, passages: tuple[Hit, ...] | None
+) -> AsyncGenerator[AnswerEvent, None]:
     """Stream one AnswerStarted, text with a Citation after each mark, and one Answer.
 
     Where no passage is relevant the answer says so and the model is not asked. A helper prompt of
     a front-end (`is_helper_task`) is passed on alone, without documents and without history.
     Closing the generator ends the work on the answer.
 
+    Args:
+        engine: makes the reply.
+        request: its messages are the conversation, which ends with the user's question.
+        passages: what was found for it, in order of rank; an empty tuple says that nothing was
+            found, None asks for a reply without documents.
+
     Raises:
-        ValueError: the conversation does not end with the user, or a parameter is out of range.
+        ValueError: the conversation does not end with the user.
         EngineError: as `Engine.generate` raises it.
     """
-    documents = request.passages
-    if documents is not None and not is_helper_task(request.messages):
-        documents = relevant_passages(documents, request.min_dense)
-        if not documents:
+    if passages is not None and not is_helper_task(request.messages):
+        passages = relevant_passages(passages)
+        if not passages:
             yield AnswerStarted(())
             yield TextDelta(NOTHING_FOUND)
             yield Answer(NOTHING_FOUND, (), (), Usage(0, 0), "stop")
             return
-    prompt = await asyncio.to_thread(_prompt, engine, request, documents)
-    generation = GenerationRequest(
-        messages=prompt.messages,
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed,
-        stop=request.stop,
-        adapters=request.adapters,
-    )
+    prompt = await asyncio.to_thread(_prompt, engine, request, passages)
+    generation = replace(request, messages=prompt.messages)
     writer = CitationWriter(prompt.passages) if prompt.passages else None
     text: list[str] = []
     citations: list[Citation] = []
@@ -128,18 +104,16 @@ async def answer(engine: Engine, request: AnswerRequest) -> AsyncGenerator[Answe
                 )
 
 
-def _prompt(
-    engine: Engine, request: AnswerRequest, documents: tuple[Passage, ...] | None
-) -> Prompt:
+def _prompt(engine: Engine, request: GenerationRequest, passages: tuple[Hit, ...] | None) -> Prompt:
     # The reply may ask for more than is left: the engine cuts it off where the context ends.
     reply = min(request.max_tokens, engine.context_length // 4)
     room = engine.context_length - reply
     if is_helper_task(request.messages):
         conversation = request.messages[-1:]
-    elif documents:
+    elif passages:
         return build_prompt(
             request.messages,
-            documents,
+            passages,
             count_tokens=engine.count_tokens,
             prompt_tokens=room,
             cites=engine.cites,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from generation.engine import TextDelta
-from generation.passages import Passage
 from generation.support import Supporter
+from retrieval.search import Hit
 
 # "[1]", "[1, 2]"; and what may still become one.
 _NUMBERS = r"[0-9]{1,9}(?: ?[,;] ?[0-9]{1,9}){0,7}"
@@ -25,7 +25,7 @@ class Citation:
     start_index: int
     end_index: int
     number: int
-    passage: Passage
+    passage: Hit
 
 
 class CitationWriter:
@@ -36,7 +36,7 @@ class CitationWriter:
     if any does. At most one unfinished mark and the white space after a word are held back.
     """
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, passages: Sequence[Hit]) -> None:
         """Mark `[n]` stands for `passages[n - 1]`."""
         self._passages = tuple(passages)
         self._supporter = Supporter([passage.text for passage in passages])

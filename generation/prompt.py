@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from generation.engine import Message, PromptTooLongError
-from generation.passages import Passage
+from retrieval.search import Hit
 
 # Cosine similarity (all-MiniLM-L6-v2) that the best passage must reach. Measured: 26 of 27 everyday
 # questions about eleven short notes reach it, as do 97 % of fairytaleqa's and 99 % of medquad's
@@ -35,12 +35,12 @@ class Prompt:
     """What the model reads; document n in it is `passages[n - 1]`."""
 
     messages: tuple[Message, ...]
-    passages: tuple[Passage, ...]
+    passages: tuple[Hit, ...]
 
 
 def build_prompt(
     conversation: Sequence[Message],
-    passages: Sequence[Passage],
+    passages: Sequence[Hit],
     *,
     count_tokens: CountTokens,
     prompt_tokens: int,
@@ -68,7 +68,7 @@ def build_prompt(
     instruction = _SYSTEM_CITING if cites else _SYSTEM
     head = Message("system", "\n\n".join([instruction, *system]))
 
-    def messages(history: Sequence[Message], chosen: Sequence[Passage]) -> list[Message]:
+    def messages(history: Sequence[Message], chosen: Sequence[Hit]) -> list[Message]:
         return [head, *history, Message("user", _user_turn(question, chosen))]
 
     chosen = list(passages[:1])
@@ -101,8 +101,8 @@ def fit_conversation(
 
 
 def relevant_passages(
-    passages: Sequence[Passage], threshold: float = RELEVANT_DENSE
-) -> tuple[Passage, ...]:
+    passages: Sequence[Hit], threshold: float = RELEVANT_DENSE
+) -> tuple[Hit, ...]:
     """The passages worth showing to the model; none if no `dense` reaches the threshold.
 
     The best-ranked passage stays whatever its own similarity: it may be an exact lexical match.
@@ -150,12 +150,14 @@ def _newest(history: list[Message], fits: Callable[[list[Message]], bool]) -> li
     return history[starts[first] :] if first < len(starts) else []
 
 
-def _user_turn(question: str, passages: Sequence[Passage]) -> str:
+def _user_turn(question: str, passages: Sequence[Hit]) -> str:
     documents = [_document(number, passage) for number, passage in enumerate(passages, start=1)]
     return "\n".join([*reversed(documents), f"\n{_QUESTION} {question}"])
 
 
-def _document(number: int, passage: Passage) -> str:
+def _document(number: int, passage: Hit) -> str:
     place = [passage.title, passage.heading, passage.page and f"page {passage.page}"]
-    label = " ".join(", ".join(quoted(part) for part in place if part).split())
-    return f"<document {number}>\n{label}: {quoted(passage.text.strip())}\n</document {number}>"
+    label = " ".join(", ".join(part for part in place if part).split())
+    # Quoted as one text: parts that are harmless alone may form a mark where they meet.
+    body = quoted(f"{label}: {passage.text.strip()}")
+    return f"<document {number}>\n{body}\n</document {number}>"

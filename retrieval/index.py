@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.embedding import Vectors
-from storage.home import remove, sync_folder, write_private
+from storage.files import remove, sync, write_private
 
 Ids = NDArray[np.int64]
 IndexKind = Literal["flat", "fp16"]
@@ -135,11 +134,11 @@ class VectorIndex:
             vectors=len(self),
             sha256=_sha256(file),
         )
-        _sync_file(file)
+        sync(file)
         write_private(partial / "manifest.json", json.dumps(asdict(manifest)).encode())
-        sync_folder(partial)
+        sync(partial)
         partial.rename(target)
-        sync_folder(self._folder)
+        sync(self._folder)
         write_private(self._folder / "CURRENT", target.name.encode())
         self.unsaved_changes = 0
         self._remove_generations(keep=target.name)
@@ -151,7 +150,7 @@ class VectorIndex:
         start rebuilds from the database.
         """
         (self._folder / "CURRENT").unlink(missing_ok=True)
-        sync_folder(self._folder)
+        sync(self._folder)
         self.unsaved_changes = max(self.unsaved_changes, 1)
         return self._remove_generations(keep=None)
 
@@ -207,7 +206,7 @@ class VectorIndex:
         doomed = [path for path in self._generations() if path.name != keep]
         for path in doomed:
             remove(path)
-        sync_folder(self._folder)
+        sync(self._folder)
         return len(doomed)
 
 
@@ -231,11 +230,3 @@ def _number(generation: Path) -> int:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync_file(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

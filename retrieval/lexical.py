@@ -21,7 +21,8 @@ STOP_WORDS = frozenset(
     "there these they this those to was we were what when where which who whom whose why will "
     "with would you your".split()
 )
-_WORD = re.compile(r"\w+", re.UNICODE)
+_WORD = re.compile(r"\w+")
+# A page of text is no question; each further word makes a search slower.
 MAX_WORDS = 64
 
 

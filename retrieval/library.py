@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from retrieval import jobs, lexical, weights
+from retrieval import fusion_weight, jobs, lexical
 from retrieval.embedding import Embedder
 from retrieval.erase import Eraser
 from retrieval.index import VectorIndex
@@ -21,7 +21,8 @@ from retrieval.parse_worker import ParseWorker
 from retrieval.search import Reranker, Searcher
 from retrieval.store import AssistantStore
 from storage.database import Database, note_deletion
-from storage.home import NodeHome, remove
+from storage.files import remove
+from storage.home import NodeHome
 from storage.node_tables import Assistant, Document, Job, JobState
 from storage.settings import NodeSettings
 
@@ -198,9 +199,11 @@ class Library:
         """Documents and passages of an assistant."""
         return self._stores[assistant_id].count()
 
-    def learn_weight(self, assistant_id: int, questions: Sequence[weights.Question]) -> float:
+    def learn_weight(self, assistant_id: int, questions: Sequence[fusion_weight.Question]) -> float:
         """Fit the mixture of dense and lexical scores on labelled questions."""
-        return weights.learn_from_labels(self._database, self.searcher, assistant_id, questions)
+        return fusion_weight.learn_from_labels(
+            self._database, self.searcher, assistant_id, questions
+        )
 
     def _open(self, assistant: Assistant) -> AssistantStore:
         if assistant.embedder != self._embedder.identity:
@@ -251,7 +254,7 @@ class Library:
         for assistant_id in ready:
             if assistant_id in self._stores:
                 try:
-                    weights.learn_from_titles(self._database, self.searcher, assistant_id)
+                    fusion_weight.learn_from_titles(self._database, self.searcher, assistant_id)
                 except Exception:
                     self._stored(assistant_id)
                     raise

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from storage import files
+from storage.files import sync, write_private
 
 LOCK = "lock"
 
@@ -68,7 +69,7 @@ class NodeHome:
         self.root.chmod(0o700)
         for folder in (self.indexes, self.uploads):
             folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(self.root)
+        sync(self.root)
 
     def require(self) -> None:
         """Raise HomeError unless a node was made here."""
@@ -84,10 +85,8 @@ class NodeHome:
         """
         descriptor = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HomeBusyError(f"another process is using {self.root}") from None
+            if not files.lock(descriptor, wait=False):
+                raise HomeBusyError(f"another process is using {self.root}")
             yield
         finally:
             os.close(descriptor)
@@ -102,32 +101,3 @@ class NodeHome:
 
     def withdraw(self) -> None:
         self.address.unlink(missing_ok=True)
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file atomically and durably, mode 0600."""
-    partial = path.with_name(path.name + ".tmp")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
-
-
-def remove(path: Path) -> None:
-    """Remove whatever has this name: a file, a link, or a folder with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,9 +24,6 @@ class Principal:
     scope: Scope
     assistant_ids: frozenset[int] | None
 
-    def may_see(self, assistant_id: int) -> bool:
-        return self.assistant_ids is None or assistant_id in self.assistant_ids
-
 
 @dataclass(frozen=True, slots=True)
 class NewKey:

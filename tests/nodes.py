@@ -24,7 +24,8 @@ from retrieval.parse_worker import ParseWorker
 from retrieval.parsing import ParseLimits
 from retrieval.store import AssistantStore, NewDocument
 from storage.database import Database
-from storage.home import NodeHome, sync_folder
+from storage.files import new_private, sync
+from storage.home import NodeHome
 from storage.node_tables import Assistant, Document, ItemState, Job
 from storage.settings import NodeSettings
 
@@ -59,15 +60,12 @@ class Node:
         uploads = []
         for position, (name, content) in enumerate(files.items()):
             path = folder / str(position)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
+            with new_private(path) as stream:
                 stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
             external_id = external_ids[position] if external_ids else None
             uploads.append(Upload(name, path, len(content), external_id, attributes or {}))
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        sync(folder)
+        sync(folder.parent)
         self.library.accept(job_id, assistant_id, uploads)
         return job_id
 
@@ -170,17 +168,20 @@ def unit_vectors(rng: np.random.Generator, n: int, dimension: int = 8) -> Vector
 def files_holding(root: Path, needles: Iterable[bytes]) -> set[tuple[str, bytes]]:
     """The (file, needle) pairs for which a file below `root` or its name contains the needle.
 
-    Needles that are text are found in any case.
+    Needles that are ASCII are found in any case.
     """
-    needles = list(needles)
+    needles = {(needle, needle.lower() if needle.isascii() else None) for needle in needles}
     found = set()
     for path in root.rglob("*"):
-        content = path.read_bytes() if path.is_file() else b""
-        content += os.fsencode(path.relative_to(root))
+        name = str(path.relative_to(root))
+        try:
+            content = os.fsencode(name) + (path.read_bytes() if path.is_file() else b"")
+        except FileNotFoundError:  # it went meanwhile
+            continue
         folded = content.lower()
         found |= {
-            (str(path.relative_to(root)), needle)
-            for needle in needles
-            if needle in content or (needle.isascii() and needle.lower() in folded)
+            (name, needle)
+            for needle, lower in needles
+            if needle in content or (lower is not None and lower in folded)
         }
     return found

@@ -24,6 +24,7 @@ from api.node import (
 )
 from api.node.auth import KeyMiddleware
 from api.node.node import Node
+from api.slow_bodies import SlowBodyMiddleware
 from storage.settings import MEBIBYTE
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ def create_app(
     )
     app.state.node = node
     errors.install(app)
+    app.add_middleware(SlowBodyMiddleware)
     app.add_middleware(KeyMiddleware, node=node)
     app.state.metrics = health.Metrics()
     app.add_middleware(health.MeasuringMiddleware, metrics=app.state.metrics)

@@ -19,8 +19,8 @@ from api.node.auth import (
     visible_assistants,
 )
 from api.node.node import Models
+from retrieval.fusion_weight import Question
 from retrieval.library import AssistantExistsError, BadNameError, LibraryError
-from retrieval.weights import Question
 from storage.node_tables import Assistant
 
 router = APIRouter(prefix="/v1/assistants", tags=["Assistants"], responses=responses(400, 401, 503))

@@ -22,20 +22,21 @@ from api.errors import ApiError, responses
 from api.node.auth import Caller, ModelsDep, NodeDep, visible
 from api.node.node import Models, Node
 from api.node.search import LONGEST_QUESTION, find
-from generation.answer import Answer, AnswerEvent, AnswerRequest, AnswerStarted, answer
+from generation.answer import Answer, AnswerEvent, AnswerStarted, answer
 from generation.citations import Citation
 from generation.engine import (
     EngineBusyError,
     EngineError,
     FinishReason,
+    GenerationRequest,
     Message,
     PromptTooLongError,
     Role,
     TextDelta,
     Usage,
 )
-from generation.passages import Passage
 from generation.prompt import is_helper_task
+from retrieval.search import Hit
 from storage.keys import Principal
 from storage.node_tables import Assistant, now
 
@@ -182,8 +183,8 @@ async def complete(
 
     Prompts that a front-end makes for itself (`### Task:`) are answered without documents.
     """
-    wanted = await to_thread.run_sync(_prepare, node, models, caller, chat)
-    events = answer(models.engine, wanted)
+    wanted, passages = await to_thread.run_sync(_prepare, node, models, caller, chat)
+    events = answer(models.engine, wanted, passages)
     try:
         started = await anext(events)
     except EngineError as error:
@@ -218,8 +219,10 @@ async def complete(
 _NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -> AnswerRequest:
-    """Find the assistant and the passages; runs outside the event loop."""
+def _prepare(
+    node: Node, models: Models, caller: Principal, chat: ChatRequest
+) -> tuple[GenerationRequest, tuple[Hit, ...] | None]:
+    """What to ask the generator and the passages for it; runs outside the event loop."""
     with node.database.read() as session:
         assistant = visible(session, caller, chat.model)
     messages = [
@@ -230,39 +233,27 @@ def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -
         raise ApiError(400, "context_length_exceeded", message, param="messages")
     stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop or []
     given = chat.max_completion_tokens or chat.max_tokens or node.settings.answer_tokens
-    return AnswerRequest(
+    request = GenerationRequest(
         messages=tuple(messages),
-        passages=_passages(node, models, assistant, chat, messages),
         max_tokens=min(given, node.settings.max_answer_tokens),
         temperature=chat.temperature or 0.0,
         top_p=chat.top_p or 1.0,
         seed=chat.seed,
         stop=tuple(text for text in stop if text),
     )
+    return request, _passages(node, models, assistant, chat, messages)
 
 
 def _passages(
     node: Node, models: Models, assistant: Assistant, chat: ChatRequest, messages: list[Message]
-) -> tuple[Passage, ...] | None:
+) -> tuple[Hit, ...] | None:
     if not chat.use_context or is_helper_task(messages):
         return None
     question = messages[-1].content
     if not question.strip():
         raise ApiError(400, "empty_question", "the last message is empty", param="messages")
     hits = find(models, assistant, question[:LONGEST_QUESTION], node.settings.passages, chat.filter)
-    return tuple(
-        Passage(
-            id=hit.chunk_id,
-            document_id=hit.document_id,
-            title=hit.title,
-            heading=hit.heading or None,
-            page=hit.page,
-            text=hit.text,
-            score=hit.score,
-            dense=hit.dense,
-        )
-        for hit in hits
-    )
+    return tuple(hits)
 
 
 async def _whole(events: AsyncGenerator[AnswerEvent, None], request: Request) -> Answer:
@@ -324,7 +315,7 @@ async def _stream(
     yield "data: [DONE]\n\n"
 
 
-def _open_webui_event(passages: tuple[Passage, ...]) -> dict[str, Any]:
+def _open_webui_event(passages: tuple[Hit, ...]) -> dict[str, Any]:
     """Open WebUI's source event. Its front-end counts distinct `metadata.source`s as [1], [2], ...;
     ours are no http URLs, for which it would ask a third party for an icon."""
     return {
@@ -338,14 +329,14 @@ def _open_webui_event(passages: tuple[Passage, ...]) -> dict[str, Any]:
     }
 
 
-def _sources(passages: tuple[Passage, ...]) -> list[Source]:
+def _sources(passages: tuple[Hit, ...]) -> list[Source]:
     return [
         Source(
             number=number,
-            chunk_id=passage.id,
+            chunk_id=passage.chunk_id,
             document_id=passage.document_id,
             title=passage.title,
-            heading=passage.heading or "",
+            heading=passage.heading,
             page=passage.page,
             text=passage.text,
             score=passage.score,
@@ -366,11 +357,11 @@ def _annotation(citation: Citation) -> Annotation:
     )
 
 
-def _url(passage: Passage) -> str:
-    return f"/v1/passages/{passage.id}"
+def _url(passage: Hit) -> str:
+    return f"/v1/passages/{passage.chunk_id}"
 
 
-def _title(passage: Passage) -> str:
+def _title(passage: Hit) -> str:
     page = f", page {passage.page}" if passage.page is not None else ""
     return f"{passage.heading or passage.title}{page}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from retrieval import documents, jobs
 from retrieval.filters import FilterError
 from retrieval.jobs import Upload
 from retrieval.library import UnknownAssistantError
-from storage.home import sync_folder
+from storage.files import new_private, sync
 from storage.node_tables import Document, JobState
 from storage.settings import MEBIBYTE, NodeSettings
 
@@ -99,8 +98,8 @@ def upload(
             )
             for position, one in enumerate(file)
         ]
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        sync(folder)
+        sync(folder.parent)
         models.library.accept(job_id, assistant.id, uploads)
     except BaseException as error:
         # What no job knows of could be neither listed nor erased.
@@ -276,12 +275,9 @@ def _store(
         )
         return Upload(name, None, file.size or 0, external_id, attributes, ("too_large", message))
     size = 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as target:
+    with new_private(path) as target:
         while piece := file.file.read(COPIED_AT_ONCE):
             size += target.write(piece)
-        target.flush()
-        os.fsync(target.fileno())
     return Upload(name, path, size, external_id, attributes)
 
 

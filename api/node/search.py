@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
-from sqlalchemy import select
 
 from api.errors import ApiError, responses
 from api.node.auth import Caller, ModelsDep, NodeDep, visible
 from api.node.node import Models
+from retrieval import documents
 from retrieval.filters import FilterError
 from retrieval.search import MAX_RESULTS, Hit
 from storage.node_tables import Assistant, Chunk, Document
@@ -76,11 +76,8 @@ def get_passage(
     node: NodeDep, caller: Caller, chunk_id: Annotated[str, Path(max_length=100)]
 ) -> PassageBody:
     """A passage by the id that a citation gave."""
-    own = select(Chunk, Document).join(Document).where(Chunk.public_id == chunk_id)
-    if caller.assistant_ids is not None:
-        own = own.where(Chunk.assistant_id.in_(caller.assistant_ids))
     with node.database.read() as session:
-        found = session.execute(own).one_or_none()
+        found = documents.passage(session, caller.assistant_ids, chunk_id)
     if found is None:
         raise ApiError(404, "passage_not_found", f"there is no passage {chunk_id!r} for this key")
     return passage_body(*found)

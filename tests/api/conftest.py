@@ -40,7 +40,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("node") / "home"
     key = alcove_json("node", "init", "--home", str(home))["key"]
     (home / "settings.toml").write_text(
-        "max_file_bytes = 2_000_000\nmax_rows = 2\nqueue_size = 1\nanswer_tokens = 40\n"
+        "max_file_bytes = 2_000_000\nmax_expanded_bytes = 20_000_000\n"
+        "max_rows = 2\nqueue_size = 1\nanswer_tokens = 40\n"
     )
     process, url = start_node(home)
     try:

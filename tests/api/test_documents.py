@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import Served, Upload
+from tests.retrieval import documents
 from tests.served import wait
 
 
@@ -37,6 +38,7 @@ def test_bad_files_fail_alone(owner: httpx.Client, assistant: str, upload: Uploa
             "broken.pdf": b"%PDF-1.7\nnothing",
             "binary.txt": bytes(range(256)) * 40,
             "huge.txt": b"x" * 2_000_001,
+            "bomb.docx": documents.swollen_word(30),
         },
     )
     assert job["state"] == "done"
@@ -47,6 +49,7 @@ def test_bad_files_fail_alone(owner: httpx.Client, assistant: str, upload: Uploa
     assert states["empty.txt"] == ("failed", "empty")
     assert states["broken.pdf"] == ("failed", "broken")
     assert states["binary.txt"] == ("failed", "unsupported_type")
+    assert states["bomb.docx"] == ("failed", "expands_too_much")
     assert states["huge.txt"] == ("failed", "too_large")
     assert all(item["error"]["message"] for item in job["items"] if item["state"] == "failed")
 

@@ -1,6 +1,6 @@
 """Passages of a small town, written for these tests."""
 
-from generation.passages import Passage
+from retrieval.search import Hit
 
 LIBRARY = (
     "A reading card costs 5 euros a year. Children under twelve pay nothing. Books may be kept for"
@@ -24,6 +24,24 @@ PUMP = (
 )
 
 
-def passage(text: str, title: str = "Handbook", dense: float = 0.5, **fields: object) -> Passage:
-    values = {"heading": None, "page": None, "score": dense, **fields}
-    return Passage(f"chunk-{text[:9]}", "document-1", title, text=text, dense=dense, **values)
+def passage(
+    text: str,
+    title: str = "Handbook",
+    dense: float = 0.5,
+    heading: str = "",
+    page: int | None = None,
+) -> Hit:
+    return Hit(
+        chunk_id=f"chunk-{text[:9]}",
+        document_id="document-1",
+        external_id=None,
+        name="handbook.md",
+        title=title,
+        heading=heading,
+        page=page,
+        position=0,
+        text=text,
+        score=dense,
+        dense=dense,
+        lexical=0.0,
+    )

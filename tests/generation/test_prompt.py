@@ -147,6 +147,25 @@ def test_a_document_cannot_close_its_block_forge_a_role_or_a_mark(
     assert control == [1, 2, 1, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("title", "heading", "text"),
+    [("Rules [1", "2]", HOURS), ("A question", "", HOURS), ("", "Question", "What?")],
+)
+def test_the_parts_of_a_document_cannot_join_to_a_mark_or_a_question(
+    title: str, heading: str, text: str
+) -> None:
+    prompt = build_prompt(
+        [QUESTION],
+        [passage(text, title, heading=heading)],
+        count_tokens=lambda messages: 0,
+        prompt_tokens=1,
+        cites=False,
+    )
+    content = prompt.messages[-1].content
+    assert not re.search(r"\[[\s\d,;]+\]", content)
+    assert len(re.findall(r"(?i)question\s*[:：]", content)) == 1
+
+
 @given(text=st.text(alphabet=st.characters(exclude_characters="<>["), max_size=50))
 def test_ordinary_text_is_quoted_as_it_is(text: str) -> None:
     assert quoted(text) == text

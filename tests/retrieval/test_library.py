@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from retrieval import jobs
 from retrieval.embedding import Embedder
+from retrieval.fusion_weight import Question
 from retrieval.jobs import Upload
 from retrieval.library import (
     AssistantExistsError,
@@ -25,7 +26,6 @@ from retrieval.library import (
     EmbedderChangedError,
     UnknownAssistantError,
 )
-from retrieval.weights import Question
 from storage.node_tables import (
     Assistant,
     Chunk,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.home import HomeBusyError, HomeError, NodeHome, remove, write_private
+from storage.home import HomeBusyError, HomeError, NodeHome
 from tests.nodes import ROOT, add_assistant, open_database
 
 HOLD = """
@@ -131,17 +131,8 @@ class TestLock:
             assert (tmp_path / "lock").exists()
 
 
-class TestFiles:
-    def test_a_file_is_replaced_as_a_whole(self, tmp_path: Path) -> None:
-        path = tmp_path / "file"
-        (tmp_path / "file.tmp").write_bytes(b"what a kill left, longer than what comes")
-        for content in (b"first", b"second"):
-            write_private(path, content)
-            assert path.read_bytes() == content
-        assert modes(tmp_path)["file"] == 0o600
-        assert [one.name for one in tmp_path.iterdir()] == ["file"]
-
-    def test_the_address_is_announced_and_withdrawn(self, tmp_path: Path) -> None:
+class TestAddress:
+    def test_it_is_announced_and_withdrawn(self, tmp_path: Path) -> None:
         home = NodeHome(tmp_path)
         home.announce("http://127.0.0.1:8420", "alcove_x")
         announced = json.loads((tmp_path / "server.json").read_text())
@@ -149,18 +140,3 @@ class TestFiles:
         home.withdraw()
         home.withdraw()
         assert not home.address.exists()
-
-    def test_removing_takes_files_folders_and_links_but_nothing_behind_a_link(
-        self, tmp_path: Path
-    ) -> None:
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.mkdir()
-        (elsewhere / "kept").touch()
-        inside = tmp_path / "inside"
-        (inside / "folder" / "deeper").mkdir(parents=True)
-        (inside / "file").touch()
-        (inside / "link").symlink_to(elsewhere)
-        for name in ("folder", "file", "link", "missing"):
-            remove(inside / name)
-        assert list(inside.iterdir()) == []
-        assert (elsewhere / "kept").exists()

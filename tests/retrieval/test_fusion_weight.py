@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retrieval import fusion
-from retrieval.weights import Question, learn_from_labels, learn_from_titles
+from retrieval.fusion_weight import Question, learn_from_labels, learn_from_titles
 from storage.node_tables import Assistant, WeightSource
 from tests.nodes import new_document
 from tests.retrieval.conftest import MakeShelf, Shelf
