@@ -94,7 +94,7 @@ def _ingest(
             job = jobs.get(session, job_id, [assistant.id])
             if job is not None and job.finished_at is not None:
                 break
-        time.sleep(0.25)
+        time.sleep(0.05)
     seconds = time.perf_counter() - start
     library.close()
     database.close()

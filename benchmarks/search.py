@@ -3,7 +3,9 @@
 Both hold the same synthetic unit vectors and short texts and return ids, scores and texts. In
 process a question's vector is looked up, so that no embedding is measured; over HTTP both
 servers embed the question with the same model first. Ours is exact; txtai is measured with the
-same exact index, and at 100k also with its default, an approximate one.
+same exact index, and at 100k also with its default, an approximate one. One `Embeddings` of txtai
+is not to be searched by two threads at once (they share a cursor of SQLite, and the process dies
+by SIGSEGV), so callers in process take turns at it as they do in `txtai.app.Application.search`.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,6 +51,11 @@ SECONDS = 4.0
 QUESTIONS = 500
 RESULTS = 10
 PER_DOCUMENT = 100
+# Where the peers are, Flower holds FastAPI and typer back below what the node needs.
+PRODUCT = Path(__file__).parents[1] / ".venv/bin/python"
+# Words as frequent as in a language (Zipf's law), so that some are in most passages, most in few.
+VOCABULARY = [f"{word}{number}" for number in range(200) for word in WORDS]
+FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))
 Search = Callable[[str], object]
 
 
@@ -95,7 +104,7 @@ def run(options: Options) -> Iterator[Row]:
             store.snapshot()
             database.close()
             peer_folder = Path(folder) / "txtai"
-            peers[0][2].__self__.save(str(peer_folder))  # type: ignore[attr-defined]
+            peers[0][2].save(peer_folder)
             with serve_node(home) as url, _txtai_server(Path(folder), peer_folder) as peer_url:
                 yield from _compare(
                     f"HTTP n={size} dense",
@@ -152,8 +161,11 @@ def _collection(size: int, dimension: int) -> Collection:
         divided: Vectors = np.divide(drawn, lengths, dtype=np.float32)
         return divided
 
-    texts = [f"{' '.join(chosen.choices(WORDS, k=40))} {number}" for number in range(size)]
-    asked = [f"{' '.join(chosen.choices(WORDS, k=5))} {n}" for n in range(QUESTIONS)]
+    def text(length: int) -> str:
+        return " ".join(chosen.choices(VOCABULARY, cum_weights=FREQUENCIES, k=length))
+
+    texts = [f"{text(40)} {number}" for number in range(size)]
+    asked = [f"{text(5)} {number}" for number in range(QUESTIONS)]
     return Collection(texts, unit(size), dict(zip(asked, unit(QUESTIONS), strict=True)))
 
 
@@ -181,45 +193,45 @@ def _fill(
     return store
 
 
-def _peers(collection: Collection, size: int) -> list[tuple[str, str, Search]]:
+def _peers(collection: Collection, size: int) -> list[tuple[str, str, _Txtai]]:
     """(mode, name, search) of txtai's settings that are compared with ours."""
     name = versioned("txtai")
     exact = {"components": "IDMap,Flat"}
     peers = [
-        ("dense", f"{name}, exact", _txtai(collection, faiss=exact).search),
-        ("hybrid", f"{name}, exact", _txtai(collection, faiss=exact, hybrid=True).search),
+        ("dense", f"{name}, exact", _Txtai(collection, faiss=exact)),
+        ("hybrid", f"{name}, exact", _Txtai(collection, faiss=exact, hybrid=True)),
     ]
     if size > SIZES[0]:
-        peers.append(("dense", f"{name}, its default (approximate)", _txtai(collection).search))
-    return [(mode, named, _limited(search)) for mode, named, search in peers]
+        peers.append(("dense", f"{name}, its default (approximate)", _Txtai(collection)))
+    return peers
 
 
-def _limited(search: Callable[[str, int], object]) -> Search:
-    return cast(Search, _Limited(search))
+class _Txtai:
+    """An index of txtai's, behind a lock like that of its application."""
 
+    def __init__(self, collection: Collection, **settings: Any) -> None:
+        from txtai import Embeddings
 
-class _Limited:
-    def __init__(self, search: Any) -> None:
-        self.__self__ = search.__self__
-        self._search = search
+        by_text = dict(zip(collection.texts, collection.vectors, strict=True))
+        by_text.update(collection.questions)
+        self.embeddings = Embeddings(
+            method="external",
+            transform=lambda texts: np.stack([by_text[text] for text in texts]),
+            content=True,
+            **settings,
+        )
+        self.embeddings.index(enumerate(collection.texts))
+        self._turn = threading.RLock()
 
     def __call__(self, question: str) -> object:
-        return self._search(question, RESULTS)
+        with self._turn:
+            return self.embeddings.search(question, RESULTS)
 
-
-def _txtai(collection: Collection, **settings: Any) -> Any:
-    from txtai import Embeddings
-
-    by_text = {**dict(zip(collection.texts, collection.vectors, strict=True))}
-    by_text.update(collection.questions)
-    embeddings = Embeddings(
-        method="external",
-        transform=lambda texts: np.stack([by_text[text] for text in texts]),
-        content=True,
-        **settings,
-    )
-    embeddings.index(enumerate(collection.texts))
-    return embeddings
+    def save(self, folder: Path) -> None:
+        """Save it as an index whose questions are embedded by the model that ours uses."""
+        del self.embeddings.config["method"], self.embeddings.config["transform"]
+        self.embeddings.config["path"] = str(packaged_folder())
+        self.embeddings.save(str(folder))
 
 
 def _ask_node(url: str, key: str) -> Search:
@@ -241,39 +253,35 @@ def _ask_txtai(url: str) -> Search:
 
 @contextmanager
 def serve_node(home: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home)]
-    with _process([*command, "--port", str(port := _free_port())], {}):
-        yield _await(f"http://127.0.0.1:{port}", "/ready")
+    port = _free_port()
+    command = [str(PRODUCT), "-m", "cli.main", "node", "serve", "--home", str(home)]
+    with _process([*command, "--port", str(port)], {}) as process:
+        yield _await(process, f"http://127.0.0.1:{port}", "/ready")
 
 
 @contextmanager
 def _txtai_server(folder: Path, index: Path) -> Iterator[str]:
     config = folder / "txtai.yml"
-    config.write_text(
-        json.dumps({
-            "path": str(index),
-            "embeddings": {"path": str(packaged_folder()), "content": True},
-        })
-    )  # fmt: skip
+    config.write_text(json.dumps({"path": str(index), "embeddings": {"content": True}}))
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "txtai.api:app", "--port", str(port)]
-    with _process([*command, "--log-level", "warning"], {"CONFIG": str(config)}):
-        yield _await(f"http://127.0.0.1:{port}", "/count")
+    with _process([*command, "--log-level", "warning"], {"CONFIG": str(config)}) as process:
+        yield _await(process, f"http://127.0.0.1:{port}", "/count")
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, env={**os.environ, **environment})
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _await(url: str, path: str) -> str:
+def _await(process: subprocess.Popen[bytes], url: str, path: str) -> str:
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.get(url + path).status_code == 200:
                 return url

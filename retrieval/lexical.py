@@ -8,10 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, column, insert, literal_column, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Integer,
+    Select,
+    column,
+    insert,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.orm import Session
 
-from storage.node_tables import Chunk
+from storage.node_tables import Chunk, Document
 
 # The words that half of all English questions consist of; dropping them makes a query several
 # times faster and slightly better.
@@ -98,15 +108,16 @@ def expression(question: str, *, text_only: bool = False) -> str | None:
     return f"text : ({any_of})" if text_only else any_of
 
 
-def ranking(assistant_id: int, match: str) -> Select[int, float]:
-    """Rows (chunk id, BM25 score, higher is better); the caller adds filters and a limit."""
-    own = table(name(assistant_id), column("rowid"))
-    score: ColumnElement[float] = literal_column(f"-bm25({name(assistant_id)})").label("score")
-    return (
-        select(Chunk.id, score)
-        .select_from(own)
-        .join(Chunk, Chunk.id == own.c.rowid)
-        .where(text(f"{name(assistant_id)} MATCH :match").bindparams(match=match))
-        .where(Chunk.assistant_id == assistant_id)
-        .order_by(score.desc(), Chunk.id)
-    )
+def ranking(
+    assistant_id: int, match: str, documents: ColumnElement[bool] | None = None
+) -> Select[int, float]:
+    """Rows (chunk id, BM25 score), best first, of passages of the documents that `documents`
+    allows (None: of all); the caller limits them.
+    """
+    own = table(name(assistant_id), column("rowid", Integer), column("rank", Float))
+    matching = text(f"{name(assistant_id)} MATCH :match").bindparams(match=match)
+    found = select(own.c.rowid, -own.c.rank).where(matching).order_by(own.c.rank, own.c.rowid)
+    if documents is None:
+        return found
+    # Only where it must, since a look-up for each match doubles the time.
+    return found.join(Chunk, Chunk.id == own.c.rowid).join(Document).where(documents)

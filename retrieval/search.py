@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import faiss
 import numpy as np
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
 from retrieval import filters, fusion, lexical
@@ -29,6 +29,19 @@ CANDIDATES = 100
 MAX_RESULTS = 100
 LARGEST_BATCH = 64
 RERANKED = 30
+
+_ROWS = (
+    select(
+        Chunk.id, Chunk.public_id, Chunk.position, Chunk.heading, Chunk.page, Chunk.text,
+        Chunk.vector, Document.id.label("document_id"), Document.external_id, Document.name,
+        Document.title,
+    )
+    .join(Document)
+    .where(
+        Chunk.assistant_id == bindparam("assistant_id"),
+        Chunk.id.in_(bindparam("ids", expanding=True)),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +201,15 @@ class Searcher:
             scores = np.where(candidates.lexical > 0, candidates.lexical, -np.inf)
         else:
             scores = fusion.mix(candidates, fusion.DEFAULT_WEIGHT if weight is None else weight)
-        order = fusion.order(candidates, scores)
+        reranks = self._rerank is not None and mode == "hybrid"
         hits = [
             _hit(rows[place], float(scores[place]), candidates, int(place))
-            for place in order[: max(k, RERANKED)]
+            for place in fusion.order(candidates, scores)[: RERANKED if reranks else k]
             if scores[place] > -np.inf
         ]
         if self._rerank is not None and mode == "hybrid" and hits:
-            hits = _reranked(question, hits[:RERANKED], self._rerank)
-        return hits[:k]
+            hits = _reranked(question, hits, self._rerank)[:k]
+        return hits
 
     def candidates(
         self, assistant_id: int, question: str, *, text_only: bool = False
@@ -225,7 +238,7 @@ class Searcher:
         )
         vector, nearest = pending.result()
         rows = _rows(session, assistant_id, {i for i, _ in nearest} | set(words))
-        stored = np.array([np.frombuffer(row.vector, "<f4") for row in rows], np.float32)
+        stored = np.frombuffer(b"".join(row.vector for row in rows), "<f4")
         return rows, fusion.Candidates(
             ids=np.array([row.id for row in rows], np.int64),
             documents=np.array([row.document_id for row in rows], np.str_),
@@ -266,20 +279,12 @@ def _lexical_scores(
     match = lexical.expression(question, text_only=text_only)
     if match is None:
         return {}
-    ranking = lexical.ranking(assistant_id, match)
-    if documents is not None:
-        ranking = ranking.join(Document).where(documents)
-    return {row[0]: row[1] for row in session.execute(ranking.limit(CANDIDATES))}
+    ranking = lexical.ranking(assistant_id, match, documents).limit(CANDIDATES)
+    return dict(session.execute(ranking).all())
 
 
 def _rows(session: Session, assistant_id: int, ids: set[int]) -> list[Any]:
-    columns = (
-        Chunk.id, Chunk.public_id, Chunk.position, Chunk.heading, Chunk.page, Chunk.text,
-        Chunk.vector, Document.id.label("document_id"), Document.external_id, Document.name,
-        Document.title,
-    )  # fmt: skip
-    own = select(*columns).join(Document).where(Chunk.assistant_id == assistant_id)
-    return list(session.execute(own.where(Chunk.id.in_(ids))))
+    return list(session.execute(_ROWS, {"assistant_id": assistant_id, "ids": list(ids)}))
 
 
 def _hit(row: Any, score: float, candidates: fusion.Candidates, place: int) -> Hit:

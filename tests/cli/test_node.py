@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cli.server import listen
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT
 
@@ -226,3 +227,11 @@ def _self_signed(folder: Path, name: str) -> tuple[Path, Path]:
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return files
+
+
+def test_an_answer_does_not_wait_for_the_clients_acknowledgement() -> None:
+    """RFC 896: without TCP_NODELAY a second small write waits until the first is acknowledged."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
