@@ -21,7 +21,7 @@ from federation.adapter_spec import AdapterKind
 from federation.participant.examples import Example
 from federation.participant.trainer import Examples, RoundDone, RoundTask, RowDone, TrainingTask
 from retrieval.embedding import Embedder, Vectors
-from retrieval.map_training import MapExample, local_update, subject_gradients
+from retrieval.map_training import MapExample, MapTerms, local_update, subject_gradients
 from retrieval.query_map import basis_from_bytes
 
 NICENESS = 19
@@ -50,7 +50,15 @@ class MapRows:
         terms = task.plan.map_terms
         if terms is None:
             raise ValueError("the plan has no terms for a query map")
-        self._terms = terms
+        self._terms = MapTerms(
+            temperature=terms.temperature,
+            max_examples_per_subject=terms.examples_per_subject,
+            max_positives=terms.positives,
+            max_negatives=max(terms.negatives, 1),
+            local_steps=terms.local_steps,
+            learning_rate=terms.learning_rate,
+        )
+        self._negatives = terms.negatives
         self._spec = task.plan.adapter
         self._embedder = embedder
         self._basis = basis_from_bytes(task.basis)
@@ -83,10 +91,10 @@ class MapRows:
             MapExample(
                 example.example_id,
                 self._embed((example.question,))[0],
-                self._embed(example.positives[: terms.positives]),
-                self._embed(example.negatives[: terms.negatives]),
+                self._embed(example.positives[: terms.max_positives]),
+                self._embed(example.negatives[: self._negatives]),
             )
-            for example in kept[: terms.examples_per_subject]
+            for example in kept[: terms.max_examples_per_subject]
         ]
 
     def _embed(self, texts: tuple[str, ...]) -> Vectors:
