@@ -36,7 +36,7 @@ class FederationHome:
 
     def create(self) -> None:
         """Make the folders; the one of the identities comes with the first of them."""
-        for folder in (self.root, self.rounds):
+        for folder in (self.root, self.rounds, self.files):
             folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(self.root.parent)
 
@@ -52,6 +52,11 @@ class FederationHome:
     def rounds(self) -> Path:
         """A state file and a stage file for each round that is under way."""
         return self.root / "rounds"
+
+    @property
+    def files(self) -> Path:
+        """Public files of accepted plans, each under its SHA-256."""
+        return self.root / "files"
 
     def secret(self) -> bytes:
         """The node's own secret of 32 bytes, by which it orders and holds back examples."""

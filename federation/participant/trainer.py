@@ -86,6 +86,12 @@ class Trainer:
         self._busy = False
         self._rows: list[Row] = []
 
+    def start(self) -> None:
+        """Start the process, which takes seconds to load its model."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+
     def begin(self, round_id: str, vector: NDArray[np.float32], subjects: Examples) -> None:
         """Train for a round; one that is still being trained for is given up.
 
