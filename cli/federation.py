@@ -1,4 +1,4 @@
-"""`alcove node join|leave|pause|resume` and `alcove federation`: learn together with other nodes."""
+"""`alcove node join` and its like, and `alcove federation`: learn together with other nodes."""
 
 from __future__ import annotations
 
