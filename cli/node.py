@@ -77,7 +77,7 @@ def serve(
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = Tls(settings.tls_certificate, settings.tls_key)
     try:
-        server = NodeServer(node, listener, tls=tls)
+        server = NodeServer(node, listener, participate=True, tls=tls)
     except OSError as error:
         raise CommandError(f"the certificate or its key cannot be used: {error}") from error
     # A service manager's way to stop is the same as Ctrl-C.
