@@ -1,0 +1,62 @@
+"""The coordinator's HTTP application; each worker process has one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from api import errors
+from api.coordinator import health
+from api.coordinator.auth import KeyMiddleware
+from api.coordinator.coordinator import Coordinator
+from api.errors import ApiError
+from api.metrics import MeasuringMiddleware, RequestMetrics
+from federation.coordinator.refused import Kind, RefusedError
+from storage.coordinator_settings import CoordinatorSettings
+from storage.settings import MEBIBYTE
+
+LARGEST_BODY = 2 * MEBIBYTE
+STATUSES = {Kind.INVALID: 400, Kind.FORBIDDEN: 403, Kind.UNKNOWN: 404, Kind.CONFLICT: 409}
+
+
+def create_app(coordinator: Coordinator) -> FastAPI:
+    """The application of an opened coordinator, which it closes when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(coordinator.close)
+
+    app = FastAPI(
+        title="Alcove coordinator",
+        version="1",
+        description="Trains shared adapters from sums that it can open only in aggregate.",
+        lifespan=lifespan,
+        max_body_size=LARGEST_BODY,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.coordinator = coordinator
+    errors.install(app)
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_middleware(KeyMiddleware, coordinator=coordinator)
+    app.state.metrics = RequestMetrics()
+    app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
+    for feature in (health,):
+        app.include_router(feature.router)
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """The application of the coordinator that ALCOVE_COORDINATOR_HOME names: a worker's factory."""
+    return create_app(Coordinator(CoordinatorSettings()))  # type: ignore[call-arg]
+
+
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RefusedError):
+        raise TypeError("this handles refusals only") from error
+    return ApiError(STATUSES[error.kind], error.code, error.message).response()
