@@ -53,7 +53,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
 
 def app_from_environment() -> FastAPI:
     """The application of the coordinator that ALCOVE_COORDINATOR_HOME names: a worker's factory."""
-    return create_app(Coordinator(CoordinatorSettings()))  # type: ignore[call-arg]
+    return create_app(Coordinator(CoordinatorSettings()))
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:
