@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 import typer
 
-from cli import assistants, audit, documents, keys, node
+from cli import assistants, audit, coordinator, documents, keys, node
 from cli.ask import ask
 from cli.errors import FAILED, os_error_message
 from cli.evaluate import evaluate
@@ -31,6 +31,7 @@ app.add_typer(assistants.app, name="assistant")
 app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
 app.command()(evaluate)
+app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(audit.app, name="audit")
 
 

@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import uvicorn
 
 from api.node.app import create_app
 from api.node.node import Node
-from cli.errors import CommandError, os_error_message
+from cli.errors import CommandError
+from cli.listening import Tls, url_of
 
 THREAD = "server"
 # Answers that are still being streamed get this long before they are cut.
 GRACE_SECONDS = 3
 # Loading a model cannot be interrupted; what it had begun is done again at the next start.
 LOADING_GRACE_SECONDS = 2.0
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """A certificate with its chain, and its key, both PEM."""
-
-    certificate: Path
-    key: Path
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        CommandError: the address is not this machine's or the port is not free.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise CommandError(
-            f"cannot listen on {host}, port {port}: {os_error_message(error)}"
-        ) from error
 
 
 class NodeServer:
@@ -75,11 +50,7 @@ class NodeServer:
         config.load()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
-        host, port = listener.getsockname()[:2]
-        local = LOOPBACK.get(host, host)
-        self.url = (
-            f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
-        )
+        self.url = url_of(listener, tls)
 
     def check(self) -> None:
         """Raise CommandError if the models could not be loaded."""

@@ -55,8 +55,8 @@ class Guarantee:
         terms: DeltaTerms = epsilon.terms
         return Guarantee(
             name=f"epsilon_{epsilon.view}",
-            epsilon=_finite(epsilon.value),
-            two_nodes=_finite(epsilon.two_nodes),
+            epsilon=finite(epsilon.value),
+            two_nodes=finite(epsilon.two_nodes),
             delta=epsilon.delta,
             delta_secagg=terms.secagg,
             delta_cut=terms.cut,
@@ -340,7 +340,8 @@ def _limits(plan: PrivacyPlan) -> Iterator[str]:
         )
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """An epsilon as JSON can hold it: None where no bound could be shown."""
     return value if value is not None and math.isfinite(value) else None
 
 

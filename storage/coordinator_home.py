@@ -7,14 +7,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from storage.home import HomeError, remove, sync_folder, write_private
+from storage.home import HomeError, ServedHome, remove, sync_folder, write_private
 
 
 @dataclass(frozen=True, slots=True)
-class CoordinatorHome:
+class CoordinatorHome(ServedHome):
     """Paths inside the coordinator's folder. All its workers share it."""
-
-    root: Path
 
     @property
     def key(self) -> Path:

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from api import errors
-from api.coordinator import health
+from api.coordinator import admin, audit, health
 from api.coordinator.auth import KeyMiddleware
 from api.coordinator.coordinator import Coordinator
 from api.errors import ApiError
@@ -48,6 +48,8 @@ def create_app(coordinator: Coordinator) -> FastAPI:
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (health,):
         app.include_router(feature.router)
+    for router in (*admin.routers, *audit.routers):
+        app.include_router(router)
     return app
 
 
