@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
@@ -13,8 +14,11 @@ from api import errors
 from api.coordinator import admin, audit, health
 from api.coordinator.auth import KeyMiddleware
 from api.coordinator.coordinator import Coordinator
+from api.coordinator.participant import federations, rounds, sessions, work
+from api.coordinator.participant.work import Watcher
 from api.errors import ApiError
 from api.metrics import MeasuringMiddleware, RequestMetrics
+from federation.coordinator.driver import Driver
 from federation.coordinator.refused import Kind, RefusedError
 from storage.coordinator_settings import CoordinatorSettings
 from storage.settings import MEBIBYTE
@@ -23,12 +27,25 @@ LARGEST_BODY = 2 * MEBIBYTE
 STATUSES = {Kind.INVALID: 400, Kind.FORBIDDEN: 403, Kind.UNKNOWN: 404, Kind.CONFLICT: 409}
 
 
-def create_app(coordinator: Coordinator) -> FastAPI:
-    """The application of an opened coordinator, which it closes when it ends."""
+def create_app(coordinator: Coordinator, *, drive: bool = True) -> FastAPI:
+    """The application of an opened coordinator, which it closes when it ends.
+
+    Without `drive` it answers and moves no round; another worker, or the caller, does.
+    """
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.watcher = Watcher(coordinator.authority)
+        watching = asyncio.create_task(app.state.watcher.run())
+        driver = Driver(coordinator.authority)
+        if drive:
+            driver.start()
         yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        if drive:
+            await to_thread.run_sync(driver.stop)
         await to_thread.run_sync(coordinator.close)
 
     app = FastAPI(
@@ -46,7 +63,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
     app.add_middleware(KeyMiddleware, coordinator=coordinator)
     app.state.metrics = RequestMetrics()
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
-    for feature in (health,):
+    for feature in (sessions, federations, work, rounds, health):
         app.include_router(feature.router)
     for router in (*admin.routers, *audit.routers):
         app.include_router(router)

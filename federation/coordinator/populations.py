@@ -19,11 +19,14 @@ from federation.roster import Roster
 from federation.signed import Signed
 from privacy.budget import Budget, Event, event_from_json, event_to_json
 from privacy.canonical import canonical_bytes, parse_canonical
-from privacy.ledger import Ledger
+from privacy.ledger import Ledger, LedgerError
 from privacy.ledger_records import LedgerRecord, RoundFacts, seal, unseal
 from privacy.limits import RenyiFilter
 from privacy.signing import Domain
 from storage.coordinator_tables import BudgetEvent, Federation, LedgerLine, Population
+
+_replayed: dict[str, tuple[bytes, Ledger]] = {}
+"""By population: the last line that was replayed, and what all lines amount to."""
 
 
 def create(authority: Authority, name: str, limit: RenyiFilter) -> None:
@@ -136,15 +139,40 @@ def append(session: Session, authority: Authority, record: LedgerRecord) -> None
 
 
 def append_round(session: Session, authority: Authority, name: str, facts: RoundFacts) -> None:
-    """Log the end of a round.
+    """Log the end of a round; the population is locked.
 
     Raises:
         LedgerError: it does not continue the ledger.
     """
-    kept = ledger(session, name)
+    kept = locked_ledger(session, name)
     record = kept.next_round(facts, timestamp())
-    kept.append(record)
+    if problems := kept.problems(record):
+        raise LedgerError("; ".join(problems))
     append(session, authority, record)
+
+
+def locked_ledger(session: Session, name: str) -> Ledger:
+    """As `ledger`, for whoever has locked the population, not to be changed.
+
+    Replaying takes milliseconds a line, so each process remembers how far it has come; only lines
+    that follow the very last one that it knows are read.
+    """
+    last, kept = _replayed.pop(name, (b"", Ledger()))
+    stored = next(lines(session, name, max(kept.length - 1, 0), 1), b"")
+    if kept.length > 0 and stored != last:
+        last, kept = b"", Ledger()
+    for line in lines(session, name, kept.length):
+        kept.append(unseal(line).record)
+        last = line
+    _replayed[name] = last, kept
+    return kept
+
+
+def head(session: Session, name: str) -> str:
+    """Hash of the ledger's last record."""
+    query = select(LedgerLine.line).where(LedgerLine.population == name)
+    last = session.scalars(query.order_by(LedgerLine.sequence.desc()).limit(1)).one()
+    return unseal(last).record.link
 
 
 def timestamp() -> str:

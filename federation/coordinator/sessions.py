@@ -26,8 +26,6 @@ from storage.coordinator_tables import Participant, ParticipantSession, Particip
 
 CHALLENGE_SECONDS = 60
 SESSION_SECONDS = 3_600
-SEEN_SECONDS = 60
-"""How exactly `last_seen_at` is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,10 @@ class OpenedSession:
         return f"OpenedSession(expires_in={self.expires_in})"
 
 
-def challenge(authority: Authority) -> str:
-    """A text to be signed within `CHALLENGE_SECONDS`."""
+def challenge(authority: Authority, identity: str) -> str:
+    """A text that `identity` may sign within `CHALLENGE_SECONDS`."""
     body = f"{int(time.time()):010x}{secrets.token_hex(16)}"
-    return body + _mark(authority, body)
+    return body + _mark(authority, identity, body)
 
 
 def open_session(authority: Authority, proof: bytes) -> OpenedSession:
@@ -129,7 +127,7 @@ def _read_proof(authority: Authority, proof: bytes) -> SessionProof:
     if signed.signer != record.identity or record.coordinator != authority.identity:
         raise _bad_proof("it names another identity or another coordinator than it should")
     body, mark = record.challenge[:42], record.challenge[42:]
-    if not hmac.compare_digest(mark.encode(), _mark(authority, body).encode()):
+    if not hmac.compare_digest(mark.encode(), _mark(authority, record.identity, body).encode()):
         raise _bad_proof("the challenge is not ours")
     if not 0 <= int(time.time()) - int(body[:10], 16) <= CHALLENGE_SECONDS:
         raise _bad_proof("the challenge is too old: ask for another")
@@ -140,11 +138,11 @@ def _bad_proof(message: str) -> RefusedError:
     return forbidden("bad_proof", message)
 
 
-def _mark(authority: Authority, body: str) -> str:
+def _mark(authority: Authority, identity: str, body: str) -> str:
     key = HKDF(hashes.SHA256(), 32, None, b"alcove/v1/challenge-mark").derive(
         authority.key.private_bytes_raw()
     )
-    return hmac.digest(key, body.encode(), hashlib.sha256).hex()
+    return hmac.digest(key, f"{identity} {body}".encode(), hashlib.sha256).hex()
 
 
 def _hash(token: str) -> bytes:
