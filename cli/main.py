@@ -8,7 +8,16 @@ from io import TextIOWrapper
 
 import typer
 
-from cli import assistants, documents, federation, keys, node, questions
+from cli import (
+    assistants,
+    audit,
+    coordinator,
+    documents,
+    federation,
+    keys,
+    node,
+    questions,
+)
 from cli.ask import ask
 from cli.errors import FAILED, os_error_message
 from cli.evaluate import evaluate
@@ -35,6 +44,8 @@ app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
 app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
+app.add_typer(coordinator.app, name="coordinator")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from privacy.signing import check_hash, public_key_hex
-from storage.home import sync_folder, write_private
+from storage.files import sync, write_private
 
 SECRET_BYTES = 32
 
@@ -38,7 +38,7 @@ class FederationHome:
         """Make the folders; the one of the identities comes with the first of them."""
         for folder in (self.root, self.rounds, self.files):
             folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(self.root.parent)
+        sync(self.root.parent)
 
     @property
     def odometer(self) -> Path:
@@ -70,7 +70,7 @@ def create_identity(home: FederationHome) -> Ed25519PrivateKey:
     """A new key, stored before it is used. The odometer must have been opened before."""
     key = Ed25519PrivateKey.generate()
     home.identities.mkdir(mode=0o700, exist_ok=True)
-    sync_folder(home.root)
+    sync(home.root)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_private(_path(home, public_key_hex(key)), pem)
     return key
@@ -97,7 +97,7 @@ def remove_identity(home: FederationHome, public_key: str) -> None:
     path = _path(home, public_key)
     path.unlink(missing_ok=True)
     if home.identities.exists():
-        sync_folder(home.identities)
+        sync(home.identities)
 
 
 def _path(home: FederationHome, public_key: str) -> Path:

@@ -33,7 +33,7 @@ from privacy.encoding import encode
 from privacy.receipts import Receipt, survivors_hash
 from privacy.sampling import sample_rows
 from storage.database import Database
-from storage.home import write_private
+from storage.files import write_private
 from storage.node_tables import ConfirmedPeer, Contribution, KnownPlan, Outcome, now
 
 log = structlog.get_logger()

@@ -36,7 +36,7 @@ from federation.signed import Signed
 from privacy.signing import Domain
 from retrieval.query_map import basis_from_bytes
 from storage.database import Database
-from storage.home import write_private
+from storage.files import write_private
 from storage.node_tables import FormerIdentity, KnownPlan, Membership, MembershipState
 
 log = structlog.get_logger()

@@ -1,0 +1,174 @@
+"""What an admin says about the adapter of a federation, and the spec and basis file made of it.
+
+Numpy only: the coordinator knows a model by its identity and its shapes and never loads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.numpy import load, save
+
+from federation.adapter_spec import AdapterKind, AdapterSpec, Block, blob_hash
+from retrieval.query_map import basis_from_bytes, basis_to_bytes, random_basis
+
+QUERY_MAP_BLOCK = "weights"
+"""Name of W in the spec of a query map."""
+
+LARGEST_SIDE = 65_536
+LARGEST_RANK = 256
+DEFAULT_RANK = 4
+
+
+class Module(BaseModel):
+    """A linear module of the generator that the adapter is added to, by its name in the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.]+$")
+    inputs: int = Field(ge=1, le=LARGEST_SIDE)
+    outputs: int = Field(ge=1, le=LARGEST_SIDE)
+
+
+class AdapterRequest(BaseModel):
+    """The adapter of a federation.
+
+    Attributes:
+        kind: which model it adapts.
+        base_model: identity of that model, as a node prints it.
+        dimension: of the retriever's vectors; not needed with `basis`.
+        modules: of the generator.
+        rank: of the update (r); with `basis` it is that of the file.
+        scale: what the update is multiplied by.
+        seed: of the random orthonormal basis that is made where none is given.
+        basis: the basis file itself (safetensors), base64; from public data only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: AdapterKind
+    base_model: str = Field(min_length=1, max_length=500)
+    dimension: int | None = Field(default=None, ge=1, le=LARGEST_SIDE)
+    modules: tuple[Module, ...] = Field(default=(), max_length=2_000)
+    rank: int | None = Field(default=None, ge=1, le=LARGEST_RANK)
+    scale: float = Field(default=1.0, gt=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**53)
+    basis: str | None = Field(default=None, repr=False)
+
+
+def resolve_adapter(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
+    """The spec, and the basis file that it names by hash.
+
+    Raises:
+        ValueError: the parts do not fit each other.
+    """
+    if request.basis is not None and request.seed is not None:
+        raise ValueError("adapter: give a basis or a seed to make one from, not both")
+    if request.kind is AdapterKind.RETRIEVER:
+        if request.modules:
+            raise ValueError("adapter: modules belong to a generator; a retriever has a dimension")
+        return _query_map(request)
+    if request.dimension is not None:
+        raise ValueError("adapter: dimension belongs to a retriever; a generator has modules")
+    return _ffa_lora(request)
+
+
+def decode_base64(text: str, what: str) -> bytes:
+    """The bytes of a field that holds a file.
+
+    Raises:
+        ValueError: `text` is not base64 (RFC 4648, section 4).
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"{what} is not base64: {error}") from error
+
+
+def _query_map(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
+    if request.basis is not None:
+        data = decode_base64(request.basis, "adapter.basis")
+        dimension, rank = basis_from_bytes(data).shape
+        for name, given, found in (
+            ("dimension", request.dimension, dimension),
+            ("rank", request.rank, rank),
+        ):
+            if given not in (None, found):
+                raise ValueError(f"adapter: {name} is {given}, and that of the basis is {found}")
+    elif request.dimension is None:
+        raise ValueError("adapter: a retriever needs dimension, the length of its vectors")
+    else:
+        dimension, rank = request.dimension, request.rank or DEFAULT_RANK
+        data = basis_to_bytes(random_basis(dimension, rank, request.seed or 0))
+    block = Block(QUERY_MAP_BLOCK, rank, dimension)
+    return _spec(request, rank, data, (block,)), data
+
+
+def _ffa_lora(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
+    """B of each module is trained, outputs x rank; its A, rank x inputs, is in the basis file."""
+    if not request.modules:
+        raise ValueError("adapter: a generator needs modules, each with name, inputs and outputs")
+    if len({module.name for module in request.modules}) != len(request.modules):
+        raise ValueError("adapter: a module is there twice")
+    modules = sorted(request.modules, key=lambda module: module.name)
+    if request.basis is not None:
+        data = decode_base64(request.basis, "adapter.basis")
+        rank = _rank_of(_read_factors(data), modules)
+        if request.rank not in (None, rank):
+            raise ValueError(f"adapter: rank is {request.rank}, and that of the basis is {rank}")
+    else:
+        rank = request.rank or DEFAULT_RANK
+        smallest = min(module.inputs for module in modules)
+        if rank > smallest:
+            raise ValueError(f"adapter: rank is at most {smallest}, the inputs of a module")
+        data = save(
+            {
+                module.name: np.ascontiguousarray(
+                    random_basis(module.inputs, rank, (request.seed or 0) + place).T
+                )
+                for place, module in enumerate(modules)
+            }
+        )
+    blocks = tuple(Block(module.name, module.outputs, rank) for module in modules)
+    return _spec(request, rank, data, blocks), data
+
+
+def _read_factors(data: bytes) -> dict[str, NDArray[np.float32]]:
+    try:
+        return load(data)
+    except Exception as error:  # safetensors raises several kinds, one of them of its own
+        raise ValueError(f"adapter: the basis is no safetensors file: {error}") from error
+
+
+def _rank_of(factors: dict[str, NDArray[np.float32]], modules: list[Module]) -> int:
+    if factors.keys() != {module.name for module in modules}:
+        raise ValueError("adapter: the basis holds one matrix for each of the modules, no others")
+    rank = factors[modules[0].name].shape[0]
+    for module in modules:
+        factor = factors[module.name]
+        if factor.shape != (rank, module.inputs) or factor.dtype != np.float32:
+            raise ValueError(
+                f"adapter: A of {module.name} is float32 of shape ({rank}, {module.inputs}), not"
+                f" {factor.dtype} of shape {factor.shape}"
+            )
+        wide = factor.astype(np.float64)
+        if not np.abs(wide @ wide.T - np.eye(rank)).max() <= 1e-4:
+            raise ValueError(f"adapter: the rows of A of {module.name} are not orthonormal")
+    return int(rank)
+
+
+def _spec(
+    request: AdapterRequest, rank: int, basis: bytes, blocks: tuple[Block, ...]
+) -> AdapterSpec:
+    return AdapterSpec(
+        kind=request.kind,
+        base_model=request.base_model,
+        rank=rank,
+        scale=request.scale,
+        basis_hash=blob_hash(basis),
+        blocks=blocks,
+    )
