@@ -24,9 +24,15 @@ class NodeServer:
     """Serves an opened node on a listening socket until the `with` block ends, then closes both."""
 
     def __init__(
-        self, node: Node, listener: socket.socket, *, load: bool = True, tls: Tls | None = None
+        self,
+        node: Node,
+        listener: socket.socket,
+        *,
+        load: bool = True,
+        participate: bool = False,
+        tls: Tls | None = None,
     ) -> None:
-        """With `load` the models are loaded too (api.node.app.create_app).
+        """`load` and `participate`: see `api.node.app.create_app`.
 
         Raises:
             OSError: the certificate or its key cannot be read or do not match.
@@ -36,7 +42,7 @@ class NodeServer:
         self._over = threading.Event()
         self._failure: Exception | None = None
         config = uvicorn.Config(
-            create_app(node, self._failed, load=load),
+            create_app(node, self._failed, load=load, participate=participate),
             lifespan="on",
             ws="none",
             log_config=None,

@@ -31,16 +31,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from generation.engine import Message, PromptTooLongError
 from generation.ffa_lora import AdaptedModule, FfaLora, read_basis
-from generation.passages import Passage
 from generation.prompt import build_prompt
 from generation.transformers_engine import load_model
 from generation.weights import ModelFiles
+from retrieval.search import Hit
 
 Reals = NDArray[np.float64]
 
 # Full logits of more than this many tokens take gigabytes with a vocabulary of 49,000.
 _MOST_TOKENS = 1024
 _IGNORED = -100
+_NOTHING = Hit("", "", None, "", "", "", None, 0, "", 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class GeneratorExample:
 
     example_id: bytes
     question: str
-    passages: tuple[Passage, ...]
+    passages: tuple[Hit, ...]
     answer: str
 
     def __post_init__(self) -> None:
@@ -154,7 +155,7 @@ class GeneratorTrainer:
         files: ModelFiles,
         spec: FfaLora,
         basis: bytes,
-        distractors: Sequence[Passage],
+        distractors: Sequence[Hit],
         terms: GeneratorTerms,
     ) -> None:
         """Load the model, which takes seconds.
@@ -182,7 +183,7 @@ class GeneratorTrainer:
         # Before the vocabulary's matrix, which would dominate if it met the prompt's tokens too.
         head.register_forward_pre_hook(self._only_answers)
         self._answer_places = torch.zeros((0, 0), dtype=torch.long)
-        if not self._fits("", Passage("", "", "", None, None, "", 0.0, 0.0)):
+        if not self._fits("", _NOTHING):
             raise ValueError(
                 f"max_prompt_tokens {terms.max_prompt_tokens} has no room for the instruction"
             )
@@ -324,20 +325,20 @@ class GeneratorTrainer:
         """As serving builds it, with whatever is too long cut rather than refused."""
         question, best = example.question, example.passages[0]
         if not self._fits(question, replace(best, text="")):
-            best = replace(best, title="", heading=None, page=None)
+            best = replace(best, title="", heading="", page=None)
         question = _longest(question, lambda start: self._fits(start, replace(best, text="")))
         text = _longest(best.text, lambda start: self._fits(question, replace(best, text=start)))
         passages = (replace(best, text=text), *example.passages[1:], *self._distractors)
         return self._tokenizer.encode(self._build(question, passages))
 
-    def _fits(self, question: str, passage: Passage) -> bool:
+    def _fits(self, question: str, passage: Hit) -> bool:
         try:
             self._build(question, [passage])
         except PromptTooLongError:
             return False
         return True
 
-    def _build(self, question: str, passages: Sequence[Passage]) -> tuple[Message, ...]:
+    def _build(self, question: str, passages: Sequence[Hit]) -> tuple[Message, ...]:
         # An owner's answers carry no citation marks, so the instruction asks for none.
         return build_prompt(
             [Message("user", question)],
