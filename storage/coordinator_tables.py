@@ -116,12 +116,12 @@ class OldIdentity(CoordinatorBase):
 
 
 class ParticipantSession(CoordinatorBase):
-    """A challenge, and once it was signed the bearer token that came of it (SHA-256)."""
+    """A challenge that was signed, once, and the bearer token that came of it (SHA-256)."""
 
     __tablename__ = "participant_session"
     challenge: Mapped[str] = mapped_column(primary_key=True)
     participant_id: Mapped[int] = mapped_column(ForeignKey("participant.id"), index=True)
-    token_hash: Mapped[bytes | None] = mapped_column(unique=True)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
     expires_at: Mapped[int]
 
 

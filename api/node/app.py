@@ -11,6 +11,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from api import errors
+from api.metrics import MeasuringMiddleware
 from api.node import (
     assistants,
     chat,
@@ -79,7 +80,7 @@ def create_app(
     errors.install(app)
     app.add_middleware(KeyMiddleware, node=node)
     app.state.metrics = health.Metrics()
-    app.add_middleware(health.MeasuringMiddleware, metrics=app.state.metrics)
+    app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (
         models, chat, embeddings, search, assistants, documents, jobs, keys, federation, questions,
         health,
