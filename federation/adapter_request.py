@@ -51,7 +51,7 @@ class AdapterRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: AdapterKind
-    base_model: str = Field(min_length=1, max_length=500)
+    base_model: str = Field(min_length=1, max_length=500, pattern=r"^[!-~]+$")
     dimension: int | None = Field(default=None, ge=1, le=LARGEST_SIDE)
     modules: tuple[Module, ...] = Field(default=(), max_length=2_000)
     rank: int | None = Field(default=None, ge=1, le=LARGEST_RANK)
