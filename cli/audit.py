@@ -1,4 +1,4 @@
-"""`alcove audit`: what an auditor checks offline, from files alone."""
+"""`alcove audit`: what an auditor reads at a coordinator, and checks offline from files alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Url
 from cli.errors import FAILED, WRONG_USAGE, CommandError
 from cli.options import AsJson
-from cli.output import show, show_json
+from cli.output import say, show, show_json
 
 if TYPE_CHECKING:
     from privacy.verification import VerificationReport
 
-app = typer.Typer(help="Check a ledger offline.", no_args_is_help=True)
+app = typer.Typer(help="Read a coordinator's books, and check them offline.", no_args_is_help=True)
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 LARGEST_RECEIPT = 1 << 16
@@ -66,6 +67,69 @@ def verify(
         _print(report)
     if not report.ok:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def budgets(
+    home: Home = DEFAULT_HOME,
+    url: Url = None,
+    key: Key = None,
+    certificate: Certificate = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what every population has spent, reserved and left."""
+    from cli.coordinator.client import coordinator_client
+    from cli.coordinator.populations import show_budgets
+
+    with coordinator_client(home, url, key, certificate) as client:
+        found = client.get("/v1/audit/budgets").json()
+    if as_json:
+        show_json(found)
+        return
+    show_budgets(found["data"])
+
+
+@app.command()
+def export(
+    population: Annotated[str, typer.Argument(help="Whose ledger.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    home: Home = DEFAULT_HOME,
+    url: Url = None,
+    key: Key = None,
+    certificate: Certificate = None,
+) -> None:
+    """Write the ledger of a population to a file, for `alcove audit verify`."""
+    from cli.client import quoted
+    from cli.coordinator.client import coordinator_client
+
+    with coordinator_client(home, url, key, certificate) as client:
+        file = client.get(f"/v1/audit/ledgers/{quoted(population)}/export").content
+        fingerprint = client.get("/v1/audit/coordinator").json()["fingerprint"]
+    output.write_bytes(file)
+    show(f"{output}: {len(file.splitlines())} records")
+    say(f"Signed by {fingerprint}, as the coordinator says; ask a node's owner too.")
+
+
+@app.command()
+def statement(
+    federation: Annotated[str, typer.Argument(help="Which federation.")],
+    home: Home = DEFAULT_HOME,
+    url: Url = None,
+    key: Key = None,
+    certificate: Certificate = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the privacy statement of a federation."""
+    from cli.client import quoted
+    from cli.coordinator.client import coordinator_client
+
+    path = f"/v1/audit/federations/{quoted(federation)}/statement"
+    with coordinator_client(home, url, key, certificate) as client:
+        answer = client.get(path, params={"form": "json" if as_json else "text"})
+    if as_json:
+        show_json(answer.json())
+        return
+    show(answer.text)
 
 
 def _read_keys(given: str) -> Iterator[str]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.numpy import load, save
 
 from federation.adapter_spec import AdapterKind, AdapterSpec, Block, blob_hash
+from generation import ffa_lora
+from generation.ffa_lora import AdaptedModule, FfaLora
 from retrieval.query_map import basis_from_bytes, basis_to_bytes, random_basis
 
 QUERY_MAP_BLOCK = "weights"
@@ -42,8 +41,8 @@ class AdapterRequest(BaseModel):
         base_model: identity of that model, as a node prints it.
         dimension: of the retriever's vectors; not needed with `basis`.
         modules: of the generator.
-        rank: of the update (r); with `basis` it is that of the file.
-        scale: what the update is multiplied by.
+        rank: of the update (r); 4, or for a retriever with `basis` that of the file.
+        alpha: of the generator: the update of a module is alpha / r times B A; r, where left out.
         seed: of the random orthonormal basis that is made where none is given.
         basis: the basis file itself (safetensors), base64; from public data only.
     """
@@ -51,11 +50,11 @@ class AdapterRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: AdapterKind
-    base_model: str = Field(min_length=1, max_length=500)
+    base_model: str = Field(min_length=1, max_length=500, pattern=r"^[!-~]+$")
     dimension: int | None = Field(default=None, ge=1, le=LARGEST_SIDE)
     modules: tuple[Module, ...] = Field(default=(), max_length=2_000)
     rank: int | None = Field(default=None, ge=1, le=LARGEST_RANK)
-    scale: float = Field(default=1.0, gt=0)
+    alpha: int | None = Field(default=None, ge=1, le=1_000)
     seed: int | None = Field(default=None, ge=0, lt=2**53)
     basis: str | None = Field(default=None, repr=False)
 
@@ -69,8 +68,10 @@ def resolve_adapter(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
     if request.basis is not None and request.seed is not None:
         raise ValueError("adapter: give a basis or a seed to make one from, not both")
     if request.kind is AdapterKind.RETRIEVER:
-        if request.modules:
-            raise ValueError("adapter: modules belong to a generator; a retriever has a dimension")
+        if request.modules or request.alpha is not None:
+            raise ValueError(
+                "adapter: modules and alpha belong to a generator; a retriever has a dimension"
+            )
         return _query_map(request)
     if request.dimension is not None:
         raise ValueError("adapter: dimension belongs to a retriever; a generator has modules")
@@ -105,70 +106,39 @@ def _query_map(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
         dimension, rank = request.dimension, request.rank or DEFAULT_RANK
         data = basis_to_bytes(random_basis(dimension, rank, request.seed or 0))
     block = Block(QUERY_MAP_BLOCK, rank, dimension)
-    return _spec(request, rank, data, (block,)), data
+    return _spec(request, rank, data, (block,), 1.0), data
 
 
 def _ffa_lora(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
     """B of each module is trained, outputs x rank; its A, rank x inputs, is in the basis file."""
     if not request.modules:
         raise ValueError("adapter: a generator needs modules, each with name, inputs and outputs")
-    if len({module.name for module in request.modules}) != len(request.modules):
-        raise ValueError("adapter: a module is there twice")
-    modules = sorted(request.modules, key=lambda module: module.name)
-    if request.basis is not None:
-        data = decode_base64(request.basis, "adapter.basis")
-        rank = _rank_of(_read_factors(data), modules)
-        if request.rank not in (None, rank):
-            raise ValueError(f"adapter: rank is {request.rank}, and that of the basis is {rank}")
-    else:
-        rank = request.rank or DEFAULT_RANK
-        smallest = min(module.inputs for module in modules)
-        if rank > smallest:
-            raise ValueError(f"adapter: rank is at most {smallest}, the inputs of a module")
-        data = save(
-            {
-                module.name: np.ascontiguousarray(
-                    random_basis(module.inputs, rank, (request.seed or 0) + place).T
-                )
-                for place, module in enumerate(modules)
-            }
-        )
-    blocks = tuple(Block(module.name, module.outputs, rank) for module in modules)
-    return _spec(request, rank, data, blocks), data
-
-
-def _read_factors(data: bytes) -> dict[str, NDArray[np.float32]]:
+    modules = tuple(
+        AdaptedModule(module.name, module.inputs, module.outputs)
+        for module in sorted(request.modules, key=lambda module: module.name)
+    )
+    rank = request.rank or DEFAULT_RANK
     try:
-        return load(data)
-    except Exception as error:  # safetensors raises several kinds, one of them of its own
-        raise ValueError(f"adapter: the basis is no safetensors file: {error}") from error
-
-
-def _rank_of(factors: dict[str, NDArray[np.float32]], modules: list[Module]) -> int:
-    if factors.keys() != {module.name for module in modules}:
-        raise ValueError("adapter: the basis holds one matrix for each of the modules, no others")
-    rank = factors[modules[0].name].shape[0]
-    for module in modules:
-        factor = factors[module.name]
-        if factor.shape != (rank, module.inputs) or factor.dtype != np.float32:
-            raise ValueError(
-                f"adapter: A of {module.name} is float32 of shape ({rank}, {module.inputs}), not"
-                f" {factor.dtype} of shape {factor.shape}"
-            )
-        wide = factor.astype(np.float64)
-        if not np.abs(wide @ wide.T - np.eye(rank)).max() <= 1e-4:
-            raise ValueError(f"adapter: the rows of A of {module.name} are not orthonormal")
-    return int(rank)
+        lora = FfaLora(request.base_model, modules, rank, request.alpha or rank)
+        if request.basis is None:
+            data = ffa_lora.random_basis(modules, rank, request.seed or 0)
+        else:
+            data = decode_base64(request.basis, "the basis")
+            ffa_lora.read_basis(data, lora)
+    except ValueError as error:
+        raise ValueError(f"adapter: {error}") from error
+    blocks = tuple(Block(module.name, module.outputs, rank) for module in modules)
+    return _spec(request, rank, data, blocks, lora.alpha / rank), data
 
 
 def _spec(
-    request: AdapterRequest, rank: int, basis: bytes, blocks: tuple[Block, ...]
+    request: AdapterRequest, rank: int, basis: bytes, blocks: tuple[Block, ...], scale: float
 ) -> AdapterSpec:
     return AdapterSpec(
         kind=request.kind,
         base_model=request.base_model,
         rank=rank,
-        scale=request.scale,
+        scale=scale,
         basis_hash=blob_hash(basis),
         blocks=blocks,
     )

@@ -89,8 +89,8 @@ class PlanRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    population: str = Field(min_length=1, max_length=63)
-    federation: str = Field(min_length=1, max_length=63)
+    population: str = Field(max_length=63)
+    federation: str = Field(max_length=63)
     adapter: AdapterRequest
     mode: Mode
     epsilon: float | None = Field(default=None, gt=0, le=LARGEST_EPSILON)

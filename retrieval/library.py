@@ -216,7 +216,7 @@ class Library:
             own = select(Chunk.id, Chunk.document_id).where(
                 Chunk.assistant_id == assistant_id, Chunk.id.in_(ids)
             )
-            documents: dict[int, str] = dict(session.execute(own).tuples().all())
+            documents: dict[int, str] = dict(session.execute(own).all())
         return [[documents[i] for i, _ in hits if i in documents] for hits in found]
 
     def blank_deletions(self) -> None:

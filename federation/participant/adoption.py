@@ -89,6 +89,8 @@ class Adoption:
         else:
             state = VersionState.SERVED if after >= before else VersionState.HARMFUL
         with self._database.write() as session:
+            if state is VersionState.SERVED:
+                self._retire(session, plan.adapter.kind)
             row = session.get(SharedVersion, (plan.hash, signed.record.number))
             if row is None:
                 row = SharedVersion(
@@ -98,8 +100,6 @@ class Adoption:
                     parameters=parameters,
                 )
                 session.add(row)
-            if state is VersionState.SERVED:
-                self._retire(session, plan.adapter.kind)
             row.state = state
             row.examples, row.before, row.after = len(questions), before, after
             row.tried_at = now()

@@ -102,7 +102,9 @@ class Trainer:
         with self._lock:
             if self._busy:
                 self._stop()
-            self._round_id, self._rows, self._busy = round_id, [], True
+            self._round_id, self._rows, self._busy = round_id, [], bool(subjects)
+            if not subjects:
+                return
             if self._process is None or self._process.poll() is not None:
                 self._start()
             line = self._line

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from federation.adapter_spec import blob_hash, parameters_hash
 from federation.plan import OptimiserName
@@ -122,6 +122,13 @@ def test_a_generator_trains_b_of_every_module_on_orthonormal_factors() -> None:
         assert factor.shape == (2, 16)
         np.testing.assert_allclose(factor @ factor.T, np.eye(2), atol=1e-5)
     assert made.plan.generator_terms is not None and made.plan.map_terms is None
+    assert made.plan.adapter.scale == 1.0
+    given_ = {**GENERATOR, "alpha": 8, "basis": base64.b64encode(save(factors)).decode()}
+    assert resolved(document_request(adapter=given_)).plan.adapter.scale == 8 / 2
+    slanted = save({name: factor * 2 for name, factor in factors.items()})
+    given_["basis"] = base64.b64encode(slanted).decode()
+    with pytest.raises(PlanRequestError, match="orthonormal"):
+        resolved(document_request(adapter=given_))
 
 
 def test_public_passages_are_a_file_of_json_lines() -> None:
@@ -162,7 +169,9 @@ def test_the_first_parameters_are_zeros_or_those_given() -> None:
         (document_request(adapter={**RETRIEVER, "basis": "AAAA"}), "no safetensors file"),
         (document_request(adapter={**RETRIEVER, "basis": "", "seed": 1}), "not both"),
         (document_request(adapter={**GENERATOR, "modules": []}), "needs modules"),
-        (document_request(adapter={**GENERATOR, "rank": 17}), "at most 16"),
+        (document_request(adapter={**GENERATOR, "rank": 17}), "between 1 and 16"),
+        (document_request(adapter={**GENERATOR, "basis": "AAAA"}), "no safetensors file"),
+        (document_request(adapter={**RETRIEVER, "alpha": 8}), "belong to a generator"),
         (document_request(adapter={**GENERATOR, "dimension": 3}), "belongs to a retriever"),
         (document_request(initial="AAAA"), "3 bytes are not 128"),
         (document_request(public_passages=[""]), "public_passages.0"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from api.coordinator.auth import Admin, CoordinatorDep
+from api.coordinator.names import KeyId, Label
 from api.errors import ApiError, responses
 from storage import staff_keys
 from storage.coordinator_tables import Role, StaffKey
@@ -18,7 +17,7 @@ router = APIRouter(prefix="/v1/admin/keys", tags=["Keys"], responses=responses(4
 class NewKeyRequest(BaseModel):
     """An admin manages, an auditor reads `/v1/audit`."""
 
-    label: str = Field(default="", max_length=200)
+    label: Label = ""
     role: Role
 
 
@@ -56,9 +55,7 @@ def list_keys(coordinator: CoordinatorDep, _admin: Admin) -> KeyList:
 
 
 @router.delete("/{key_id}", status_code=204, responses=responses(404))
-def revoke_key(
-    coordinator: CoordinatorDep, _admin: Admin, key_id: Annotated[str, Path(max_length=100)]
-) -> Response:
+def revoke_key(coordinator: CoordinatorDep, _admin: Admin, key_id: KeyId) -> Response:
     """End a key at once."""
     with coordinator.database.write() as session:
         if not staff_keys.revoke(session, key_id):

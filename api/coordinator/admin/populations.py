@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
-from api.coordinator.names import PopulationName
+from api.coordinator.names import NAME, PopulationName
 from api.errors import ApiError, responses
 from federation.coordinator import accounts, overview, populations
 from federation.coordinator.accounts import PopulationAccount
@@ -34,7 +34,7 @@ class NewPopulationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(max_length=63)
+    name: str = Field(pattern=NAME)
     unit: Unit
     epsilon: Epsilon
     delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]

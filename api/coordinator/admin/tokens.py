@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
-from api.coordinator.names import OfPopulation
+from api.coordinator.names import NAME, Label, OfPopulation
 from api.errors import responses
 from federation.coordinator import enrolment, overview
 from federation.roster import fingerprint
@@ -21,8 +21,8 @@ LONGEST_SECONDS = 90 * 86_400
 
 
 class NewTokenRequest(BaseModel):
-    population: str = Field(max_length=63)
-    label: str = Field(default="", max_length=200)
+    population: str = Field(pattern=NAME)
+    label: Label = ""
     expires_in: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] = enrolment.TOKEN_SECONDS
 
 
