@@ -222,6 +222,20 @@ def versions(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def models(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Print the models of this node as a coordinator's admin has to name them."""
+    from cli.client import node_client
+
+    with node_client(home) as client:
+        found = client.get(f"{PATH}/models").json()
+    if as_json:
+        show_json(found)
+        return
+    rows = [(one["kind"], one["identity"], one["dimension"]) for one in found["data"]]
+    show_table(("kind", "model", "dimension"), rows)
+
+
+@app.command()
 def pin(
     federation: Annotated[str, typer.Argument(metavar="FEDERATION")],
     number: Annotated[int, typer.Argument(metavar="VERSION")],

@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from api.errors import ApiError, responses
-from api.node.auth import NodeDep, NodeOwner
+from api.node.auth import ModelsDep, NodeDep, NodeOwner
 from api.node.node import Node
+from federation.adapter_spec import AdapterKind
 from federation.participant.adoption import VersionError, read_known_plan
 from federation.participant.consent import PolicyError
 from federation.participant.coordinator_client import (
@@ -118,6 +119,18 @@ class PlanBody(BaseModel):
     coordinator: EpsilonBody
     release: EpsilonBody
     alone: EpsilonBody
+
+
+class ModelBody(BaseModel):
+    """`identity` is how plans name the model; `dimension` is that of an embedder's vectors."""
+
+    kind: AdapterKind
+    identity: str
+    dimension: int | None
+
+
+class ModelList(BaseModel):
+    data: list[ModelBody]
 
 
 class PlanList(BaseModel):
@@ -257,6 +270,18 @@ def list_plans(node: NodeDep, _owner: NodeOwner) -> PlanList:
     with node.database.read() as session:
         rows = session.scalars(select(KnownPlan).order_by(KnownPlan.seen_at)).all()
     return PlanList(data=[_plan(row) for row in rows])
+
+
+@router.get("/federation/models", responses=responses(503))
+def list_models(node: NodeDep, _models: ModelsDep, _owner: NodeOwner) -> ModelList:
+    """The models of this node that a federation may adapt, for whoever plans one."""
+    found = node.federation.base_models()
+    return ModelList(
+        data=[
+            ModelBody(kind=kind, identity=model.identity, dimension=model.dimension)
+            for kind, model in found.items()
+        ]
+    )
 
 
 @router.get("/federation/policy")

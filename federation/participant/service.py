@@ -13,6 +13,7 @@ from federation.adapter_spec import AdapterKind
 from federation.enrolment import EnrolmentToken
 from federation.odometer_file import OdometerError, OdometerFile
 from federation.participant.adoption import Adoption
+from federation.participant.base_models import BaseModel, BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
     CoordinatorClient,
@@ -27,12 +28,13 @@ from federation.participant.identity import (
     load_identity,
     remove_identity,
 )
-from federation.participant.worker import BaseModel, MembershipWorker, Tools
+from federation.participant.worker import MembershipWorker, Tools
 from privacy.signing import public_key_hex
 from retrieval.embedding import Embedder
 from retrieval.library import Library
 from storage.database import Database
 from storage.node_tables import FormerIdentity, Membership, MembershipState
+from storage.settings import NodeSettings
 
 log = structlog.get_logger()
 
@@ -78,8 +80,14 @@ class FederationService:
         """None until the models are loaded."""
         return self._tools.adoption if self._tools is not None else None
 
+    def base_models(self) -> dict[AdapterKind, BaseModel]:
+        """What can be trained here; empty until the models are loaded."""
+        tools = self._tools
+        found = {} if tools is None else {kind: tools.models.get(kind) for kind in AdapterKind}
+        return {kind: model for kind, model in found.items() if model is not None}
+
     def start(
-        self, embedder: Embedder, embedder_source: str, library: Library, *, participate: bool
+        self, settings: NodeSettings, embedder: Embedder, library: Library, *, participate: bool
     ) -> None:
         """Serve what was adopted, and with `participate` drive every membership from now on."""
         if self._consent is None:
@@ -88,11 +96,10 @@ class FederationService:
         source = ExampleSource(self._database, self._home.secret())
         adoption = Adoption(self._database, self._home, source, embedder, library)
         adoption.resume()
-        embedding = BaseModel(embedder_source, embedder.identity, embedder.dimension)
+        models = BaseModels(settings, embedder)
         with self._lock:
             self._tools = Tools(
-                self._database, self._home, self._consent, source, adoption,
-                {AdapterKind.RETRIEVER: embedding},
+                self._database, self._home, self._consent, source, adoption, models
             )  # fmt: skip
             self._participates = participate
             for membership in self.memberships():

@@ -12,19 +12,27 @@ import secrets
 import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 
-from federation.adapter_spec import AdapterKind
+from federation.adapter_spec import AdapterKind, AdapterSpec
 from federation.participant.examples import Example
 from federation.participant.trainer import Examples, RoundDone, RoundTask, RowDone, TrainingTask
+from generation.ffa_lora import AdaptedModule, FfaLora
+from generation.passages import Passage
 from retrieval.embedding import Embedder, Vectors
 from retrieval.map_training import MapExample, MapTerms, local_update, subject_gradients
 from retrieval.query_map import basis_from_bytes
+from storage.settings import PACKAGED
+
+if TYPE_CHECKING:
+    from generation.adapter_training import GeneratorExample
 
 NICENESS = 19
+TOKENS_OF_A_PASS = 1024
 NODE = b"node"
 """The one row of mode `client`."""
 
@@ -103,11 +111,83 @@ class MapRows:
         return np.concatenate([self._embedder.questions([text]) for text in texts])
 
 
+class GeneratorRows:
+    """Rows of a generator adapter, from the questions that have an answer."""
+
+    def __init__(self, task: TrainingTask) -> None:
+        """Load the generator."""
+        # Some seconds of imports that a retriever's process does without.
+        from generation.adapter_training import GeneratorTerms, GeneratorTrainer
+        from generation.weights import find_model
+
+        terms = task.plan.generator_terms
+        if terms is None:
+            raise ValueError("the plan has no terms for a generator")
+        row_tokens = terms.prompt_tokens + terms.answer_tokens
+        self._trainer = GeneratorTrainer(
+            find_model(None if task.model == PACKAGED else task.model),
+            ffa_lora(task.plan.adapter, task.basis),
+            task.basis,
+            [_passage(text) for text in task.public_texts],
+            GeneratorTerms(
+                max_prompt_tokens=terms.prompt_tokens,
+                max_answer_tokens=terms.answer_tokens,
+                max_examples_per_subject=terms.examples_per_subject,
+                micro_batch=max(1, min(4, TOKENS_OF_A_PASS // row_tokens)),
+                local_steps=terms.local_steps,
+                learning_rate=terms.learning_rate,
+            ),
+        )
+
+    def of_subjects(
+        self, subjects: Examples, vector: NDArray[np.float32]
+    ) -> Iterator[tuple[bytes, NDArray[np.float64]]]:
+        for subject_id, examples in subjects:
+            own = [(subject_id, _answered(examples))]
+            yield from self._trainer.subject_gradients(own, vector)
+
+    def of_node(self, subjects: Examples, vector: NDArray[np.float32]) -> NDArray[np.float64]:
+        every = [own for _, examples in subjects for own in _answered(examples)]
+        return self._trainer.local_update(every, vector, secrets.randbits(64))
+
+
+def ffa_lora(spec: AdapterSpec, basis: bytes) -> FfaLora:
+    """The adapter that a federation's spec and basis file describe.
+
+    Raises:
+        ValueError: they do not fit each other.
+    """
+    fixed = safetensors.numpy.load(basis)
+    if fixed.keys() != {block.name for block in spec.blocks}:
+        raise ValueError("the basis is for other modules than the spec")
+    modules = [AdaptedModule(b.name, fixed[b.name].shape[-1], b.rows) for b in spec.blocks]
+    return FfaLora(spec.base_model, tuple(modules), spec.rank, round(spec.scale * spec.rank))
+
+
+def _answered(examples: tuple[Example, ...]) -> list[GeneratorExample]:
+    from generation.adapter_training import GeneratorExample
+
+    return [
+        GeneratorExample(
+            example.example_id,
+            example.question,
+            tuple(_passage(text) for text in example.positives),
+            example.answer,
+        )
+        for example in examples
+        if example.answer is not None
+    ]
+
+
+def _passage(text: str) -> Passage:
+    return Passage("", "", "", None, None, text, 0.0, 0.0)
+
+
 def open_rows(task: TrainingTask) -> Rows:
     """Loads the model that the plan adapts; takes seconds."""
     if task.plan.adapter.kind is AdapterKind.RETRIEVER:
         return MapRows(task, Embedder(task.model))
-    raise ValueError("no generator training yet")
+    return GeneratorRows(task)
 
 
 def main() -> None:

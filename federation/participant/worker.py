@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from safetensors import SafetensorError
 from sqlalchemy import select
 
 from federation.adapter_spec import AdapterKind
 from federation.invitation import Stage
 from federation.participant.adoption import Adoption, VersionError
+from federation.participant.base_models import BaseModel, BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
     CoordinatorClient,
@@ -29,10 +31,12 @@ from federation.participant.policy import refusals
 from federation.participant.recovery import recover
 from federation.participant.rounds import LeftError, NotNowError, Rounds, Standing
 from federation.participant.trainer import Trainer, TrainingTask
+from federation.participant.training_process import ffa_lora
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
 from federation.roster import Roster
 from federation.signed import Signed
+from generation.ffa_lora import read_basis
 from privacy.signing import Domain
 from retrieval.query_map import basis_from_bytes
 from storage.database import Database
@@ -54,21 +58,6 @@ OVER = frozenset({"stopped", "finished"})
 
 
 @dataclass(frozen=True, slots=True)
-class BaseModel:
-    """A model that the node runs.
-
-    Attributes:
-        source: as the settings name it.
-        identity: as plans name it (`AdapterSpec.base_model`).
-        dimension: of an embedder's vectors.
-    """
-
-    source: str
-    identity: str
-    dimension: int
-
-
-@dataclass(frozen=True, slots=True)
 class Tools:
     """What every membership of a node shares."""
 
@@ -77,7 +66,7 @@ class Tools:
     consent: Consent
     source: ExampleSource
     adoption: Adoption
-    models: dict[AdapterKind, BaseModel]
+    models: BaseModels
 
 
 class _Federation:
@@ -277,14 +266,10 @@ class MembershipWorker:
     def _trainer(self, plan: FederationPlan) -> Trainer:
         """The training process of an accepted plan, with the public files that it names."""
         basis, public = self._files(plan)
-        model = self._tools.models[plan.adapter.kind]
-        if plan.adapter.kind is AdapterKind.RETRIEVER:
-            try:
-                shape = basis_from_bytes(basis).shape
-            except ValueError as error:
-                raise CoordinatorError(f"the plan's basis: {error}") from error
-            if shape != (model.dimension, plan.adapter.rank):
-                raise CoordinatorError(f"the plan's basis has shape {shape}")
+        model = self._tools.models.get(plan.adapter.kind)
+        if model is None:
+            raise CoordinatorError(f"this node trains no {plan.adapter.kind}")
+        _check_basis(plan, basis, model)
         return Trainer(TrainingTask(plan, basis, _texts(public), model.source))
 
     def _files(self, plan: FederationPlan) -> tuple[bytes, bytes]:
@@ -347,6 +332,17 @@ class MembershipWorker:
             membership = session.get_one(Membership, self._id)
             if membership.state is not MembershipState.LEFT:
                 membership.state = state
+
+
+def _check_basis(plan: FederationPlan, basis: bytes, model: BaseModel) -> None:
+    """Raises CoordinatorError unless the file with the fixed factor fits plan and model."""
+    try:
+        if plan.adapter.kind is AdapterKind.GENERATOR:
+            read_basis(basis, ffa_lora(plan.adapter, basis))
+        elif basis_from_bytes(basis).shape != (model.dimension, plan.adapter.rank):
+            raise ValueError("it has another shape")
+    except (ValueError, SafetensorError) as error:
+        raise CoordinatorError(f"the plan's basis cannot be used: {error}") from error
 
 
 def _texts(data: bytes) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from retrieval.embedding import Embedder
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.coordinator_tables import ParticipantState
 from storage.node_tables import Membership
+from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
 from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
 from tests.federation.participants import Participant
@@ -107,7 +108,7 @@ def member(root: Path, embedder: Embedder) -> Iterator[Member]:
     with open_node(root, embedder) as node:
         service = FederationService(node.database, root)
         service.consent.set_policy(POLICY)
-        service.start(embedder, "packaged", node.library, participate=True)
+        service.start(NodeSettings(home=root), embedder, node.library, participate=True)
         try:
             yield Member(node, service, node.assistant())
         finally:
