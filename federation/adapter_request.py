@@ -20,6 +20,12 @@ QUERY_MAP_BLOCK = "weights"
 
 LARGEST_SIDE = 65_536
 LARGEST_RANK = 256
+MOST_PARAMETERS = 2**22
+"""Trained ones; the coordinator keeps 20 bytes of each version for each."""
+
+MOST_BASIS_NUMBERS = 2**24
+"""Of the fixed factor A, 64 MiB."""
+
 DEFAULT_RANK = 4
 
 
@@ -67,6 +73,7 @@ def resolve_adapter(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
     """
     if request.basis is not None and request.seed is not None:
         raise ValueError("adapter: give a basis or a seed to make one from, not both")
+    _check_size(request)
     if request.kind is AdapterKind.RETRIEVER:
         if request.modules or request.alpha is not None:
             raise ValueError(
@@ -76,6 +83,20 @@ def resolve_adapter(request: AdapterRequest) -> tuple[AdapterSpec, bytes]:
     if request.dimension is not None:
         raise ValueError("adapter: dimension belongs to a retriever; a generator has modules")
     return _ffa_lora(request)
+
+
+def _check_size(request: AdapterRequest) -> None:
+    """Before anything is made: a basis of such a size would keep the coordinator busy for hours."""
+    rank = request.rank or DEFAULT_RANK
+    wide = request.dimension or 0
+    trained = rank * (wide + sum(module.outputs for module in request.modules))
+    fixed = rank * (wide + sum(module.inputs for module in request.modules))
+    if trained > MOST_PARAMETERS or fixed > MOST_BASIS_NUMBERS:
+        raise ValueError(
+            f"adapter: {trained} trained and {fixed} fixed numbers are more than the "
+            f"{MOST_PARAMETERS} and {MOST_BASIS_NUMBERS} of the largest adapter: take a lower "
+            "rank or fewer modules"
+        )
 
 
 def decode_base64(text: str, what: str) -> bytes:

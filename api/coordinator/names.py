@@ -10,6 +10,9 @@ from pydantic import AfterValidator, Field
 LARGEST_ID = 2**53 - 1
 """What both databases, and a JSON number, can hold."""
 
+LARGEST_PLAN = 64 << 20
+"""Bytes of a request with a plan: its basis, public passages and first parameters are in it."""
+
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 KEY_ID = r"^[0-9a-f]{1,64}$"
 

@@ -173,6 +173,7 @@ def test_the_first_parameters_are_zeros_or_those_given() -> None:
         (document_request(adapter={**GENERATOR, "basis": "AAAA"}), "no safetensors file"),
         (document_request(adapter={**RETRIEVER, "alpha": 8}), "belong to a generator"),
         (document_request(adapter={**GENERATOR, "dimension": 3}), "belongs to a retriever"),
+        (document_request(adapter={**RETRIEVER, "dimension": 65_536, "rank": 256}), "lower rank"),
         (document_request(initial="AAAA"), "3 bytes are not 128"),
         (document_request(public_passages=[""]), "public_passages.0"),
         (document_request(grid=10.0, noise_multiplier=0.1, epsilon=None), "finer grid"),

@@ -11,7 +11,7 @@ from api.coordinator.admin.previews import resolved
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.bodies import plan_json
 from api.coordinator.coordinator import Coordinator
-from api.coordinator.names import FederationName, Limit, OfPopulation, Reason, Start
+from api.coordinator.names import LARGEST_PLAN, FederationName, Limit, OfPopulation, Reason, Start
 from api.errors import responses
 from federation.coordinator import federations, overview
 from federation.coordinator.authority import Authority
@@ -77,7 +77,7 @@ class RoundList(BaseModel):
     data: list[RoundBody]
 
 
-@router.post("", status_code=201, responses=_named)
+@router.post("", status_code=201, responses=_named, max_body_size=LARGEST_PLAN)
 def create_federation(
     coordinator: CoordinatorDep, authority: AuthorityDep, _admin: Admin, request: PlanRequest
 ) -> FederationDetail:

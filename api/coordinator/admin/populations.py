@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
-from api.coordinator.names import NAME, PopulationName
+from api.coordinator.names import LARGEST_PLAN, NAME, PopulationName
 from api.errors import ApiError, responses
 from federation.coordinator import accounts, overview, populations
 from federation.coordinator.accounts import PopulationAccount
@@ -67,7 +67,7 @@ class RosterBody(BaseModel):
     members: list[MemberBody]
 
 
-@router.post("", status_code=201, responses=responses(409))
+@router.post("", status_code=201, responses=responses(409), max_body_size=LARGEST_PLAN)
 def create_population(
     coordinator: CoordinatorDep, authority: AuthorityDep, _admin: Admin, new: NewPopulationRequest
 ) -> PopulationAccount:

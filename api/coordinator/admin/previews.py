@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.bodies import plan_json
+from api.coordinator.names import LARGEST_PLAN
 from api.errors import ApiError, responses
 from federation.coordinator import overview, populations
 from federation.plan_request import PlanRequest, PlanRequestError, ResolvedPlan, resolve
@@ -60,7 +61,7 @@ class PreviewBody(BaseModel):
     warnings: list[str]
 
 
-@router.post("/preview")
+@router.post("/preview", max_body_size=LARGEST_PLAN)
 def preview_federation(
     coordinator: CoordinatorDep, authority: AuthorityDep, _admin: Admin, request: PlanRequest
 ) -> PreviewBody:
