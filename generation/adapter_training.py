@@ -12,11 +12,10 @@ shape move results by some 1e-5. Opacus keeps the rows' gradients apart (`GradSa
 
 from __future__ import annotations
 
-import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -32,62 +31,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from generation.engine import Message, PromptTooLongError
 from generation.ffa_lora import AdaptedModule, FfaLora, read_basis
 from generation.prompt import build_prompt
+from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import load_model
 from generation.weights import ModelFiles
 from retrieval.search import Hit
 
 Reals = NDArray[np.float64]
 
-# Full logits of more than this many tokens take gigabytes with a vocabulary of 49,000.
-_MOST_TOKENS = 1024
 _IGNORED = -100
 _NOTHING = Hit("", "", None, "", "", "", None, 0, "", 0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratorTerms:
-    """How the generator adapter is trained: public, part of the plan, the same at every node.
-
-    Attributes:
-        max_prompt_tokens: what a prompt may take; passages that do not fit are cut or left out.
-        max_answer_tokens: an answer's later tokens are cut.
-        max_examples_per_subject: the first so many by id are used.
-        micro_batch: examples of one pass of the model.
-        local_steps: steps of gradient descent in one local update (mode `client`).
-        local_batch: examples of a local step, drawn without replacement; all if there are fewer.
-        learning_rate: of a local step, on the mean gradient of its examples.
-
-    Raises:
-        ValueError: a count is not a positive whole number, the learning rate not positive and
-            finite, or a pass has more than 1,024 tokens.
-    """
-
-    max_prompt_tokens: int = 192
-    max_answer_tokens: int = 64
-    max_examples_per_subject: int = 8
-    micro_batch: int = 4
-    local_steps: int = 4
-    local_batch: int = 16
-    learning_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if name == "learning_rate":
-                if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
-                    raise ValueError(f"{name} must be a positive number, not {value!r}")
-            elif type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
-        if self.micro_batch * self.row_tokens > _MOST_TOKENS:
-            raise ValueError(
-                f"{self.micro_batch} rows of {self.row_tokens} tokens are more than a pass of"
-                f" {_MOST_TOKENS}"
-            )
-
-    @property
-    def row_tokens(self) -> int:
-        """Tokens of a padded row."""
-        return self.max_prompt_tokens + self.max_answer_tokens
 
 
 @dataclass(frozen=True, slots=True)

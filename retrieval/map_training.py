@@ -16,54 +16,20 @@ that erasing one subject changes no other row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.embedding import Vectors
 from retrieval.query_map import check_basis
+from retrieval.training_terms import MapTerms
 
 Reals = NDArray[np.float64]
 
 # Examples whose passages are in memory together, in float64.
 _TOGETHER = 64
-
-
-@dataclass(frozen=True, slots=True)
-class MapTerms:
-    """How the query map is trained: public, part of the plan, the same at every node.
-
-    Attributes:
-        temperature: tau, divides cosines.
-        max_examples_per_subject: the first so many by id are used.
-        max_positives, max_negatives: of an example's own passages the first so many are used.
-        local_steps: steps of gradient descent in one local update (mode `client`).
-        local_batch: examples of a local step, drawn without replacement; all if there are fewer.
-        learning_rate: of a local step, on the mean gradient of its examples.
-
-    Raises:
-        ValueError: a count is not a positive whole number, or a number not positive and finite.
-    """
-
-    temperature: float = 0.05
-    max_examples_per_subject: int = 16
-    max_positives: int = 4
-    max_negatives: int = 16
-    local_steps: int = 5
-    local_batch: int = 256
-    learning_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if name in ("temperature", "learning_rate"):
-                if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
-                    raise ValueError(f"{name} must be a positive number, not {value!r}")
-            elif type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -22,17 +22,19 @@ from federation.adapter_spec import AdapterKind, AdapterSpec
 from federation.participant.examples import Example
 from federation.participant.trainer import Examples, RoundDone, RoundTask, RowDone, TrainingTask
 from generation.ffa_lora import AdaptedModule, FfaLora
-from generation.passages import Passage
 from retrieval.embedding import Embedder, Vectors
-from retrieval.map_training import MapExample, MapTerms, local_update, subject_gradients
+from retrieval.map_training import MapExample, local_update, subject_gradients
 from retrieval.query_map import basis_from_bytes
+from retrieval.search import Hit
 from storage.settings import PACKAGED
 
 if TYPE_CHECKING:
     from generation.adapter_training import GeneratorExample
 
 NICENESS = 19
-TOKENS_OF_A_PASS = 1024
+MOST_VECTORS = 100_000
+"""Kept from round to round: 150 MB at 384 dimensions."""
+
 NODE = b"node"
 """The one row of mode `client`."""
 
@@ -58,17 +60,10 @@ class MapRows:
         terms = task.plan.map_terms
         if terms is None:
             raise ValueError("the plan has no terms for a query map")
-        self._terms = MapTerms(
-            temperature=terms.temperature,
-            max_examples_per_subject=terms.examples_per_subject,
-            max_positives=terms.positives,
-            max_negatives=max(terms.negatives, 1),
-            local_steps=terms.local_steps,
-            learning_rate=terms.learning_rate,
-        )
-        self._negatives = terms.negatives
+        self._terms = terms
         self._spec = task.plan.adapter
         self._embedder = embedder
+        self._vectors: dict[str, Vectors] = {}
         self._basis = basis_from_bytes(task.basis)
         self._public = self._embed(task.public_texts)
 
@@ -100,7 +95,7 @@ class MapRows:
                 example.example_id,
                 self._embed((example.question,))[0],
                 self._embed(example.positives[: terms.max_positives]),
-                self._embed(example.negatives[: self._negatives]),
+                self._embed(example.negatives[: terms.max_negatives]),
             )
             for example in kept[: terms.max_examples_per_subject]
         ]
@@ -108,7 +103,15 @@ class MapRows:
     def _embed(self, texts: tuple[str, ...]) -> Vectors:
         if not texts:
             return np.empty((0, self._embedder.dimension), np.float32)
-        return np.concatenate([self._embedder.questions([text]) for text in texts])
+        return np.stack([self._vector(text) for text in texts])
+
+    def _vector(self, text: str) -> Vectors:
+        found = self._vectors.get(text)
+        if found is None:
+            if len(self._vectors) >= MOST_VECTORS:
+                self._vectors.clear()
+            found = self._vectors[text] = self._embedder.questions([text])[0]
+        return found
 
 
 class GeneratorRows:
@@ -117,26 +120,18 @@ class GeneratorRows:
     def __init__(self, task: TrainingTask) -> None:
         """Load the generator."""
         # Some seconds of imports that a retriever's process does without.
-        from generation.adapter_training import GeneratorTerms, GeneratorTrainer
+        from generation.adapter_training import GeneratorTrainer
         from generation.weights import find_model
 
         terms = task.plan.generator_terms
         if terms is None:
             raise ValueError("the plan has no terms for a generator")
-        row_tokens = terms.prompt_tokens + terms.answer_tokens
         self._trainer = GeneratorTrainer(
             find_model(None if task.model == PACKAGED else task.model),
             ffa_lora(task.plan.adapter, task.basis),
             task.basis,
             [_passage(text) for text in task.public_texts],
-            GeneratorTerms(
-                max_prompt_tokens=terms.prompt_tokens,
-                max_answer_tokens=terms.answer_tokens,
-                max_examples_per_subject=terms.examples_per_subject,
-                micro_batch=max(1, min(4, TOKENS_OF_A_PASS // row_tokens)),
-                local_steps=terms.local_steps,
-                learning_rate=terms.learning_rate,
-            ),
+            terms,
         )
 
     def of_subjects(
@@ -179,8 +174,8 @@ def _answered(examples: tuple[Example, ...]) -> list[GeneratorExample]:
     ]
 
 
-def _passage(text: str) -> Passage:
-    return Passage("", "", "", None, None, text, 0.0, 0.0)
+def _passage(text: str) -> Hit:
+    return Hit("", "", None, "", "", "", None, 0, text, 0.0, 0.0, 0.0)
 
 
 def open_rows(task: TrainingTask) -> Rows:
