@@ -238,6 +238,7 @@ def _prepare(node: Node, models: Models, caller: Principal, chat: ChatRequest) -
         top_p=chat.top_p or 1.0,
         seed=chat.seed,
         stop=tuple(text for text in stop if text),
+        adapters=node.federation.generator_adapters,
     )
 
 
