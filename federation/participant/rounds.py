@@ -7,6 +7,7 @@ work is asked for again, and the stored states give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,11 @@ class Rounds:
         if work.stage is Stage.UNMASKING:
             self._note(round_id, Outcome.FINISHED, None)
             self._forget(round_id)
+
+    def seconds_until_due(self) -> float:
+        """Until the next masked vector leaves; infinite if none waits for its time."""
+        now_ = time.monotonic()
+        return min((due - now_ for due in self._due.values() if due > now_), default=math.inf)
 
     def abandon_before_masked(self, round_ids: frozenset[str]) -> None:
         """Give up rounds whose masked message is known to have left, where the state is older.
