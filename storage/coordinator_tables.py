@@ -172,11 +172,12 @@ class Round(CoordinatorBase):
     revision: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[float | None]
     """Until when one worker alone computes the next state."""
-    stage: Mapped[str] = mapped_column(index=True)
+    stage: Mapped[str]
     deadline: Mapped[float]
     """Seconds since the epoch at the coordinator; nodes are told how many are left."""
     started_at: Mapped[float]
-    ended_at: Mapped[float | None]
+    ended_at: Mapped[float | None] = mapped_column(index=True)
+    """None exactly while `stage` is not the last."""
     reason: Mapped[str | None]
     announcement: Mapped[bytes]
     invitation: Mapped[bytes | None]

@@ -39,7 +39,8 @@ _participant_bearer = HTTPBearer(
 Documented = HTTPAuthorizationCredentials | None
 
 
-def get_coordinator(request: Request) -> Coordinator:
+# Coroutines, because FastAPI gives every other dependency a thread of its own.
+async def get_coordinator(request: Request) -> Coordinator:
     coordinator: Coordinator = request.app.state.coordinator
     return coordinator
 
@@ -82,27 +83,27 @@ class KeyMiddleware:
         return key
 
 
-def get_staff(
+async def get_staff(
     request: Request, _documented: Annotated[Documented, Security(_staff_bearer)]
 ) -> StaffKey:
     key: StaffKey = request.state.caller
     return key
 
 
-def get_admin(key: Annotated[StaffKey, Depends(get_staff)]) -> StaffKey:
+async def get_admin(key: Annotated[StaffKey, Depends(get_staff)]) -> StaffKey:
     if key.role is not Role.ADMIN:
         raise ApiError(403, "admin_only", "this needs an admin's key")
     return key
 
 
-def get_caller(
+async def get_caller(
     request: Request, _documented: Annotated[Documented, Security(_participant_bearer)]
 ) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
 
-def get_authority(coordinator: Annotated[Coordinator, Depends(get_coordinator)]) -> Authority:
+async def get_authority(coordinator: Annotated[Coordinator, Depends(get_coordinator)]) -> Authority:
     return coordinator.authority
 
 

@@ -9,7 +9,6 @@ from sqlalchemy import select
 
 from federation.coordinator import rounds
 from federation.coordinator.authority import Authority
-from federation.coordinator.enrolment import OVER
 from federation.coordinator.leases import is_stage_over
 from storage.coordinator_tables import Federation, Round
 
@@ -69,7 +68,7 @@ def turn(authority: Authority) -> bool:
 def sweep(authority: Authority) -> None:
     """Delete the vectors that a stop left of rounds that are over."""
     with authority.database.read() as session:
-        unfinished = set(session.scalars(select(Round.id).where(Round.stage.not_in(OVER))))
+        unfinished = set(session.scalars(select(Round.id).where(Round.ended_at.is_(None))))
     for folder in list(authority.home.vectors.iterdir()):
         if folder.name not in unfinished:
             authority.home.delete_vectors(folder.name)

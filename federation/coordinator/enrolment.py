@@ -14,7 +14,6 @@ from federation.coordinator.authority import Authority
 from federation.coordinator.refused import conflict, forbidden, invalid, unknown
 from federation.coordinator.sessions import Caller
 from federation.enrolment import Enrolment, EnrolmentToken, Rotation
-from federation.invitation import Stage
 from federation.roster import Member, Roster
 from federation.signed import Signed, SignedError
 from privacy.signing import Domain
@@ -29,7 +28,6 @@ from storage.coordinator_tables import (
 )
 
 TOKEN_SECONDS = 7 * 86_400
-OVER = [stage.value for stage in Stage if stage.is_over]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,7 @@ def is_in_round(session: Session, participant_id: int) -> bool:
     query = (
         select(Message.round_id)
         .join(Round, Round.id == Message.round_id)
-        .where(Message.participant_id == participant_id, Round.stage.not_in(OVER))
+        .where(Message.participant_id == participant_id, Round.ended_at.is_(None))
     )
     return bool(session.scalar(select(exists(query))))
 

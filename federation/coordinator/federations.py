@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from federation.adapter_spec import blob_hash, parameters_from_bytes, parameters_hash
 from federation.coordinator import populations, versions
 from federation.coordinator.authority import Authority
-from federation.coordinator.enrolment import OVER
 from federation.coordinator.refused import conflict, invalid, unknown
 from federation.optimiser import OptimiserState
 from federation.plan import FederationPlan, read_plan
@@ -216,5 +215,5 @@ def _move(
 
 
 def _has_unfinished_round(session: Session, name: str) -> bool:
-    query = select(Round.id).where(Round.federation == name, Round.stage.not_in(OVER))
+    query = select(Round.id).where(Round.federation == name, Round.ended_at.is_(None))
     return bool(session.scalar(select(exists(query))))

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session, undefer
 
 from federation.coordinator import federations
 from federation.coordinator.authority import Authority
-from federation.coordinator.enrolment import OVER
 from federation.invitation import Announcement, Invitation, Stage
 from federation.plan import FederationPlan
 from federation.signed import Signed
@@ -93,7 +92,7 @@ def is_stage_over() -> ColumnElement[bool]:
     )
     is_over = or_(Round.deadline <= now, Federation.state == FederationState.STOPPED, ~awaited)
     is_free = or_(Round.lease_until.is_(None), Round.lease_until <= now)
-    return and_(Round.stage.not_in(OVER), is_over, is_free)
+    return and_(Round.ended_at.is_(None), is_over, is_free)
 
 
 def read_announcement(round_: Round) -> Announcement:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, undefer
 
-from federation.coordinator.enrolment import OVER
 from federation.coordinator.refused import unknown
 from federation.coordinator.sessions import Caller
 from federation.invitation import Stage
@@ -51,27 +50,13 @@ class MaskedEvidence:
 def work(session: Session, caller: Caller) -> list[Work]:
     """What the participant may send and has not sent."""
     now = time.time()
-    rows = session.execute(
-        select(Round.federation, Round.id, Round.stage, Round.deadline)
-        .join(Federation, Federation.name == Round.federation)
-        .join(Participant, Participant.population == Federation.population)
-        .where(
-            Participant.id == caller.id,
-            Participant.state == ParticipantState.APPROVED,
-            Federation.state != FederationState.STOPPED,
-            Round.stage.not_in(OVER),
-            Round.deadline > now,
-            or_(Round.stage == Stage.ENLISTING.value, _is_addressed(caller)),
-            ~_has_answered(caller),
-        )
-        .order_by(Round.started_at)
-    )
+    rows = session.execute(_WORK, {"participant": caller.id, "now": now})
     return [Work(name, round_id, Stage(stage), at - now) for name, round_id, stage, at in rows]
 
 
 def change_marker(session: Session) -> frozenset[tuple[str, str]]:
     """Differs from an earlier one where some participant may have new work."""
-    rows = session.execute(select(Round.id, Round.stage).where(Round.stage.not_in(OVER)))
+    rows = session.execute(select(Round.id, Round.stage).where(Round.ended_at.is_(None)))
     return frozenset((round_id, stage) for round_id, stage in rows)
 
 
@@ -201,21 +186,32 @@ def masked_evidence(session: Session, caller: Caller) -> list[MaskedEvidence]:
     return [MaskedEvidence(*row) for row in session.execute(query)]
 
 
-def _is_addressed(caller: Caller) -> ColumnElement[bool]:
-    return exists().where(
-        and_(
-            Outgoing.round_id == Round.id,
-            Outgoing.stage == Round.stage,
-            Outgoing.participant_id == caller.id,
+def _in_this_stage(table: type[Outgoing] | type[Message]) -> ColumnElement[bool]:
+    """Whether the participant has a row of this stage of the round."""
+    return (
+        exists()
+        .where(
+            table.round_id == Round.id,
+            table.stage == Round.stage,
+            table.participant_id == bindparam("participant"),
         )
+        .correlate(Round)
     )
 
 
-def _has_answered(caller: Caller) -> ColumnElement[bool]:
-    return exists().where(
-        and_(
-            Message.round_id == Round.id,
-            Message.stage == Round.stage,
-            Message.participant_id == caller.id,
-        )
+# Run by every poll: made once.
+_WORK = (
+    select(Round.federation, Round.id, Round.stage, Round.deadline)
+    .join(Federation, Federation.name == Round.federation)
+    .join(Participant, Participant.population == Federation.population)
+    .where(
+        Participant.id == bindparam("participant"),
+        Participant.state == ParticipantState.APPROVED,
+        Federation.state != FederationState.STOPPED,
+        Round.ended_at.is_(None),
+        Round.deadline > bindparam("now"),
+        or_(Round.stage == Stage.ENLISTING.value, _in_this_stage(Outgoing)),
+        ~_in_this_stage(Message),
     )
+    .order_by(Round.started_at)
+)

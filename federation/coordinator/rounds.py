@@ -24,7 +24,6 @@ from sqlalchemy.orm import Session
 from federation.adapter_spec import parameters_from_bytes, parameters_hash, parameters_to_bytes
 from federation.coordinator import federations, leases, populations, records, recovery, versions
 from federation.coordinator.authority import Authority
-from federation.coordinator.enrolment import OVER
 from federation.coordinator.leases import Change, Taken
 from federation.invitation import Announcement, Invitation, Stage, round_config
 from federation.optimiser import OptimiserState, step
@@ -129,7 +128,7 @@ def advance(authority: Authority, round_id: str) -> bool:
 
 def is_due() -> ColumnElement[bool]:
     """Whether a federation should open a round now."""
-    unfinished = exists().where(Round.federation == Federation.name, Round.stage.not_in(OVER))
+    unfinished = exists().where(Round.federation == Federation.name, Round.ended_at.is_(None))
     return and_(
         Federation.state == FederationState.RUNNING,
         Federation.next_round_at <= time.time(),

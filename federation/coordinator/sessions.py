@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from federation.coordinator.authority import Authority
@@ -89,16 +89,21 @@ def open_session(authority: Authority, proof: bytes) -> OpenedSession:
 
 def authenticate(session: Session, token: str) -> Caller | None:
     """Whose session this is; None if there is none that holds, or its participant was revoked."""
-    row = session.execute(
-        select(Participant.id, Participant.identity, Participant.population)
-        .join(ParticipantSession, ParticipantSession.participant_id == Participant.id)
-        .where(
-            ParticipantSession.token_hash == _hash(token),
-            ParticipantSession.expires_at > int(time.time()),
-            Participant.state == ParticipantState.APPROVED,
-        )
-    ).one_or_none()
+    given = {"token_hash": _hash(token), "now": int(time.time())}
+    row = session.execute(_CALLER, given).one_or_none()
     return None if row is None else Caller(*row)
+
+
+# Run for every request: made once.
+_CALLER = (
+    select(Participant.id, Participant.identity, Participant.population)
+    .join(ParticipantSession, ParticipantSession.participant_id == Participant.id)
+    .where(
+        ParticipantSession.token_hash == bindparam("token_hash"),
+        ParticipantSession.expires_at > bindparam("now"),
+        Participant.state == ParticipantState.APPROVED,
+    )
+)
 
 
 def end_all(session: Session, participant_id: int) -> None:

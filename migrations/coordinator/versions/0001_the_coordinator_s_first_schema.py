@@ -193,7 +193,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_round")),
         sa.UniqueConstraint("federation", "number", name=op.f("uq_round_federation_number")),
     )
-    op.create_index(op.f("ix_round_stage"), "round", ["stage"], unique=False)
+    op.create_index(op.f("ix_round_ended_at"), "round", ["ended_at"], unique=False)
     op.create_table(
         "version",
         sa.Column("federation", sa.String(), nullable=False),
