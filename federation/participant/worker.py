@@ -310,7 +310,9 @@ class MembershipWorker:
                     work, federation.plan, standing, federation.versions, federation.trainer
                 )
             else:
-                self._rounds.answer(work, federation.plan, standing, federation.trainer)
+                self._rounds.answer(
+                    work, federation.plan, standing, federation.versions, federation.trainer
+                )
         except NotNowError:
             if work.stage is Stage.ENLISTING:
                 self.refresh()
