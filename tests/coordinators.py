@@ -64,8 +64,9 @@ def coordinator(home: Path, database_url: str | None = None) -> Iterator[Coordin
 def serving(opened: Coordinator, *, drive: bool = False) -> Iterator[str]:
     """Its application on loopback, by a real server in a thread; the URL."""
     config = uvicorn.Config(
-        create_app(opened, drive=drive), lifespan="on", log_config=None, access_log=False
-    )
+        create_app(opened, drive=drive), lifespan="on", log_config=None, access_log=False,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -105,7 +105,9 @@ class Node:
         if self.is_fresh():
             library.create_assistant(DEFAULT_ASSISTANT)
         self.models = Models(embedder, library, open_engine(settings))
-        self.federation.start(settings, embedder, library, participate=participate)
+        self.federation.start(
+            settings, embedder, library, self.models.engine, participate=participate
+        )
         return self.models
 
     def close(self) -> None:

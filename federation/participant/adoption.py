@@ -5,8 +5,10 @@ What is served changes nothing in training, which always starts from the plan's 
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -14,8 +16,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.adapter_spec import AdapterKind, parameters_from_bytes
+from federation.participant.base_models import BaseModels
 from federation.participant.examples import ExampleSource, HeldBack
 from federation.participant.identity import FederationHome
+from federation.participant.training_process import ffa_lora
 from federation.plan import FederationPlan
 from federation.versions import SignedVersion
 from privacy.canonical import parse_canonical
@@ -25,6 +29,9 @@ from retrieval.library import Library
 from retrieval.query_map import QueryMap, basis_from_bytes
 from storage.database import Database
 from storage.node_tables import KnownPlan, SharedVersion, VersionState, now
+
+if TYPE_CHECKING:
+    from federation.participant.shared_generator import SharedGenerator
 
 log = structlog.get_logger()
 
@@ -39,21 +46,27 @@ class VersionError(ValueError):
 
 
 class Adoption:
-    """Tries, serves and withdraws versions. Safe in one thread at a time."""
+    """Tries, serves and withdraws versions. Safe in any thread without a running event loop."""
 
     def __init__(
         self,
         database: Database,
         home: FederationHome,
         source: ExampleSource,
+        models: BaseModels,
         embedder: Embedder,
         library: Library,
+        generator: SharedGenerator | None,
     ) -> None:
+        """`generator` is None where it is on another server and takes no adapters."""
         self._database = database
         self._home = home
         self._source = source
+        self._models = models
         self._embedder = embedder
         self._library = library
+        self._generator = generator
+        self._turn = threading.Lock()
 
     def resume(self) -> None:
         """Serve again what was served when the node stopped."""
@@ -62,7 +75,11 @@ class Adoption:
                 select(SharedVersion).where(SharedVersion.state == VersionState.SERVED)
             ).all()
         for row in served:
-            self._switch(row.plan_hash, row.number)
+            try:
+                self._switch(row.plan_hash, row.number)
+            except VersionError as error:
+                # The owner has set another model since.
+                log.warning("a shared version is not served", reason=str(error))
 
     def is_due(self, plan: FederationPlan, number: int) -> bool:
         """Whether a promoted version should be tried: not what the owner has settled."""
@@ -79,11 +96,25 @@ class Adoption:
     ) -> VersionState:
         """Try a version whose signature and hashes were checked, and serve it unless it hurts.
 
-        Without held-back questions nobody can tell, and it is left for the owner to pin.
+        Where nobody can tell, without held-back questions and for a generator, whose answers are
+        not judged here, it is left for the owner to pin.
+
+        Raises:
+            VersionError: it does not fit the models of this node.
         """
-        questions = self._source.held_back()[:MOST_HELD_BACK]
-        query_map = self._query_map(plan, parameters)
-        before, after = self._quality(questions, None), self._quality(questions, query_map)
+        with self._turn:
+            return self._consider(plan, signed, parameters)
+
+    def _consider(
+        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
+    ) -> VersionState:
+        self._check_model(plan)
+        questions: Sequence[HeldBack] = ()
+        before = after = None
+        if plan.adapter.kind is AdapterKind.RETRIEVER:
+            questions = self._source.held_back()[:MOST_HELD_BACK]
+            query_map = self._query_map(plan, parameters)
+            before, after = self._quality(questions, None), self._quality(questions, query_map)
         if before is None or after is None:
             state = VersionState.UNTESTED
         else:
@@ -104,20 +135,24 @@ class Adoption:
             row.examples, row.before, row.after = len(questions), before, after
             row.tried_at = now()
         if state is VersionState.SERVED:
-            self._library.searcher.set_query_map(query_map)
+            self._serve(plan, signed.record.number, parameters)
         return state
 
     def pin(self, plan_hash: str, number: int) -> None:
         """Serve this version whatever the trial said, until it is refused.
 
         Raises:
-            VersionError: the node does not have it.
+            VersionError: the node does not have it, or it does not fit its models.
         """
+        with self._turn:
+            self._switch(plan_hash, number)
+            self._mark_pinned(plan_hash, number)
+
+    def _mark_pinned(self, plan_hash: str, number: int) -> None:
         with self._database.write() as session:
             row = self._row(session, plan_hash, number)
             self._retire(session, self._plan(session, plan_hash).adapter.kind)
             row.state, row.pinned = VersionState.SERVED, True
-        self._switch(plan_hash, number)
 
     def refuse(self, plan_hash: str, number: int) -> None:
         """Do not serve this version, now or later.
@@ -125,25 +160,49 @@ class Adoption:
         Raises:
             VersionError: the node does not have it.
         """
-        with self._database.write() as session:
+        with self._turn, self._database.write() as session:
             row = self._row(session, plan_hash, number)
             was_served = row.state is VersionState.SERVED
             row.state, row.pinned = VersionState.REFUSED, False
-        if was_served:
+            kind = self._plan(session, plan_hash).adapter.kind
+        if was_served and kind is AdapterKind.RETRIEVER:
             self._library.searcher.set_query_map(None)
+        elif was_served and self._generator is not None:
+            self._generator.withdraw()
 
     def _switch(self, plan_hash: str, number: int) -> None:
         with self._database.read() as session:
             plan = self._plan(session, plan_hash)
             parameters = self._row(session, plan_hash, number).parameters
-        self._library.searcher.set_query_map(self._query_map(plan, parameters))
+        self._check_model(plan)
+        self._serve(plan, number, parameters)
+
+    def _serve(self, plan: FederationPlan, number: int, parameters: bytes) -> None:
+        if plan.adapter.kind is AdapterKind.RETRIEVER:
+            self._library.searcher.set_query_map(self._query_map(plan, parameters))
+            return
+        if self._generator is None:
+            raise VersionError("the generator is on another server and takes no adapters")
+        try:
+            basis = self._basis(plan)
+            vector = parameters_from_bytes(parameters, plan.adapter)
+            name = f"shared-{plan.hash[:16]}-{number}"
+            self._generator.serve(name, ffa_lora(plan.adapter, basis), basis, vector)
+        except (ValueError, OSError) as error:
+            raise VersionError(f"the version is no adapter for this generator: {error}") from error
+
+    def _check_model(self, plan: FederationPlan) -> None:
+        model = self._models.get(plan.adapter.kind)
+        if model is None or model.identity != plan.adapter.base_model:
+            raise VersionError(f"the plan is for {plan.adapter.base_model}, not for this node")
+
+    def _basis(self, plan: FederationPlan) -> bytes:
+        return (self._home.files / plan.adapter.basis_hash).read_bytes()
 
     def _query_map(self, plan: FederationPlan, parameters: bytes) -> QueryMap:
         """Raises VersionError if the parameters and the basis are no query map for this node."""
-        if plan.adapter.base_model != self._embedder.identity:
-            raise VersionError(f"the plan is for {plan.adapter.base_model}, not for this embedder")
         try:
-            basis = basis_from_bytes((self._home.files / plan.adapter.basis_hash).read_bytes())
+            basis = basis_from_bytes(self._basis(plan))
             vector = parameters_from_bytes(parameters, plan.adapter)
             (weights,) = plan.adapter.to_matrices(vector).values()
             return QueryMap(basis, weights)

@@ -7,6 +7,7 @@ work is asked for again, and the stored states give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
 from sqlalchemy import func, select
 
 from federation.invitation import Announcement, Stage, round_config
@@ -88,6 +90,7 @@ class Rounds:
         self._clients: dict[str, tuple[Client, RoundConfig]] = {}
         # When masked vectors leave, on the clock that nobody sets.
         self._due: dict[str, float] = {}
+        self._trained: set[str] = set()
 
     def enlist(
         self,
@@ -118,13 +121,18 @@ class Rounds:
             vector = versions.vector(announcement.model_hash)
             self._enter(announcement)
             self._due[work.round_id] = time.monotonic() + plan.timing.training_seconds
-            trainer.begin(work.round_id, vector, self._sample(plan))
+            self._train(work.round_id, plan, vector, trainer)
         self._client.send(
             work.federation, work.round_id, Stage.ENLISTING, self._newest_receipt(standing)
         )
 
     def answer(
-        self, work: Work, plan: FederationPlan, standing: Standing, trainer: Trainer | None
+        self,
+        work: Work,
+        plan: FederationPlan,
+        standing: Standing,
+        versions: VersionSource,
+        trainer: Trainer | None,
     ) -> None:
         """Send the message of a stage after ENLISTING.
 
@@ -139,6 +147,10 @@ class Rounds:
             client, config = self._restored(round_id, plan, standing)
         except (Refusal, ValueError, OSError) as error:
             raise self._abandon(round_id, str(error)) from error
+        if trainer and round_id not in self._trained and client.stage < ClientStage.MASKED:
+            # After a restart; nothing that was sampled before has left the node.
+            model_hash = self._client.announcement(round_id).model_hash
+            self._train(round_id, plan, versions.vector(model_hash), trainer)
         try:
             message = self._message(work, plan, standing, client, config, trainer)
         except (Refusal, BudgetError, StatementError) as error:
@@ -149,6 +161,11 @@ class Rounds:
         if work.stage is Stage.UNMASKING:
             self._note(round_id, Outcome.FINISHED, None)
             self._forget(round_id)
+
+    def seconds_until_due(self) -> float:
+        """Until the next masked vector leaves; infinite if none waits for its time."""
+        now_ = time.monotonic()
+        return min((due - now_ for due in self._due.values() if due > now_), default=math.inf)
 
     def abandon_before_masked(self, round_ids: frozenset[str]) -> None:
         """Give up rounds whose masked message is known to have left, where the state is older.
@@ -261,6 +278,12 @@ class Rounds:
         self._clients[round_id] = client, config
         return client, config
 
+    def _train(
+        self, round_id: str, plan: FederationPlan, vector: NDArray[np.float32], trainer: Trainer
+    ) -> None:
+        trainer.begin(round_id, vector, self._sample(plan))
+        self._trained.add(round_id)
+
     def _sample(self, plan: FederationPlan) -> Examples:
         """The subjects whose rows enter a round; all of them in mode `client`."""
         subjects = self._source.subjects()
@@ -365,6 +388,7 @@ class Rounds:
         """Unlink the round's secrets; its number stays, so that it is not entered again."""
         self._clients.pop(round_id, None)
         self._due.pop(round_id, None)
+        self._trained.discard(round_id)
         self._state_file(round_id).unlink(missing_ok=True)
         self._stage_file(round_id).unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import select
@@ -29,12 +30,16 @@ from federation.participant.identity import (
     remove_identity,
 )
 from federation.participant.worker import MembershipWorker, Tools
+from generation.engine import Engine
 from privacy.signing import public_key_hex
 from retrieval.embedding import Embedder
 from retrieval.library import Library
 from storage.database import Database
 from storage.node_tables import FormerIdentity, Membership, MembershipState
 from storage.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from federation.participant.shared_generator import SharedGenerator
 
 log = structlog.get_logger()
 
@@ -59,6 +64,7 @@ class FederationService:
         self._lock = threading.RLock()
         self._workers: dict[str, MembershipWorker] = {}
         self._tools: Tools | None = None
+        self._generator: SharedGenerator | None = None
         self._participates = False
         self.problem: str | None = None
         self._consent: Consent | None = None
@@ -80,6 +86,12 @@ class FederationService:
         """None until the models are loaded."""
         return self._tools.adoption if self._tools is not None else None
 
+    @property
+    def generator_adapters(self) -> tuple[str, ...]:
+        """What every answer's `GenerationRequest.adapters` begins with."""
+        generator = self._generator
+        return () if generator is None else generator.adapters
+
     def base_models(self) -> dict[AdapterKind, BaseModel]:
         """What can be trained here; empty until the models are loaded."""
         tools = self._tools
@@ -87,16 +99,25 @@ class FederationService:
         return {kind: model for kind, model in found.items() if model is not None}
 
     def start(
-        self, settings: NodeSettings, embedder: Embedder, library: Library, *, participate: bool
+        self,
+        settings: NodeSettings,
+        embedder: Embedder,
+        library: Library,
+        engine: Engine | None,
+        *,
+        participate: bool,
     ) -> None:
         """Serve what was adopted, and with `participate` drive every membership from now on."""
         if self._consent is None:
             return
         self._home.create()
         source = ExampleSource(self._database, self._home.secret())
-        adoption = Adoption(self._database, self._home, source, embedder, library)
-        adoption.resume()
         models = BaseModels(settings, embedder)
+        self._generator = _shared_generator(engine, self._home)
+        adoption = Adoption(
+            self._database, self._home, source, models, embedder, library, self._generator
+        )
+        adoption.resume()
         with self._lock:
             self._tools = Tools(
                 self._database, self._home, self._consent, source, adoption, models
@@ -278,3 +299,14 @@ class FederationService:
         worker = self._workers.pop(membership_id, None)
         if worker is not None:
             worker.close()
+
+
+def _shared_generator(engine: Engine | None, home: FederationHome) -> SharedGenerator | None:
+    """None for an engine without adapters."""
+    from generation.transformers_engine import TransformersEngine
+
+    if not isinstance(engine, TransformersEngine):
+        return None
+    from federation.participant.shared_generator import SharedGenerator
+
+    return SharedGenerator(engine, home.root)

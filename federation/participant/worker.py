@@ -47,8 +47,9 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 25.0
 REFRESH_SECONDS = 10.0
-PAUSE_SECONDS = 0.3
-"""Between two questions for work while what there is cannot be done yet."""
+PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 3.0
+"""Between two questions for work while what there is cannot or must not be done."""
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 MOST_PUBLIC_TEXTS = 10_000
@@ -103,6 +104,7 @@ class MembershipWorker:
         self._federations: dict[str, _Federation] = {}
         self._standing: Standing | None = None
         self._refreshed = float("-inf")
+        self._pause = PAUSE_SECONDS
         self.recovered = False
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="federation", daemon=True)
@@ -161,8 +163,11 @@ class MembershipWorker:
         progress = False
         for work in works:
             progress = self._handle(work) or progress
-        if not progress and works:
-            self._closing.wait(PAUSE_SECONDS)
+        if progress or not works:
+            self._pause = PAUSE_SECONDS
+        else:
+            self._closing.wait(min(self._pause, self._rounds.seconds_until_due()))
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     def _poll(self) -> list[Work]:
         self._polling = True
@@ -305,13 +310,15 @@ class MembershipWorker:
                     work, federation.plan, standing, federation.versions, federation.trainer
                 )
             else:
-                self._rounds.answer(work, federation.plan, standing, federation.trainer)
+                self._rounds.answer(
+                    work, federation.plan, standing, federation.versions, federation.trainer
+                )
         except NotNowError:
             if work.stage is Stage.ENLISTING:
                 self.refresh()
             return False
         except LeftError as error:
-            log.info("no part in a round", round_id=work.round_id, reason=str(error))
+            log.debug("no part in a round", round_id=work.round_id, reason=str(error))
             return False
         except RefusedError as error:
             log.info("a message was refused", round_id=work.round_id, reason=str(error))

@@ -69,7 +69,7 @@ def play(folder: Path, database: Database) -> None:
                 if work.stage is Stage.ENLISTING:
                     rounds.enlist(work, plan, standing, versions, trainer)
                 else:
-                    rounds.answer(work, plan, standing, trainer)
+                    rounds.answer(work, plan, standing, versions, trainer)
             except NotNowError:
                 time.sleep(0.05)
             except LeftError as error:

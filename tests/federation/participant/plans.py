@@ -51,12 +51,12 @@ PRIVACY = PrivacyPlan(
 def make_plan(base_model: str = "embedder", **given: Any) -> FederationPlan:
     """`given` replaces fields of the plan; `privacy` may be a dict of changed fields."""
     privacy = replace(PRIVACY, **given.pop("privacy", {}))
-    plan = FederationPlan(
-        format=FORMAT,
-        population="clinics",
-        federation="questions",
-        coordinator=COORDINATOR,
-        adapter=AdapterSpec(
+    fields: dict[str, Any] = {
+        "format": FORMAT,
+        "population": "clinics",
+        "federation": "questions",
+        "coordinator": COORDINATOR,
+        "adapter": AdapterSpec(
             kind=AdapterKind.RETRIEVER,
             base_model=base_model,
             rank=RANK,
@@ -64,13 +64,13 @@ def make_plan(base_model: str = "embedder", **given: Any) -> FederationPlan:
             basis_hash=hashlib.sha256(BASIS).hexdigest(),
             blocks=(Block("weights", RANK, DIMENSION),),
         ),
-        privacy=privacy,
-        threat_model=ThreatModel.HONEST_BUT_CURIOUS,
-        timing=Timing(2.0, 5.0, 3.0, 0.0),
-        optimiser=Optimiser(OptimiserName.FEDAVG, 0.1),
-        map_terms=MapTerms(),
-        generator_terms=None,
-        public_hash=hashlib.sha256(PUBLIC).hexdigest(),
-        initial_hash=parameters_hash(parameters_to_bytes(np.zeros(SIZE, np.float32))),
-    )
-    return replace(plan, **given)
+        "privacy": privacy,
+        "threat_model": ThreatModel.HONEST_BUT_CURIOUS,
+        "timing": Timing(2.0, 5.0, 3.0, 0.0),
+        "optimiser": Optimiser(OptimiserName.FEDAVG, 0.1),
+        "map_terms": MapTerms(),
+        "generator_terms": None,
+        "public_hash": hashlib.sha256(PUBLIC).hexdigest(),
+        "initial_hash": parameters_hash(parameters_to_bytes(np.zeros(SIZE, np.float32))),
+    }
+    return FederationPlan(**(fields | given))

@@ -108,7 +108,7 @@ def member(root: Path, embedder: Embedder) -> Iterator[Member]:
     with open_node(root, embedder) as node:
         service = FederationService(node.database, root)
         service.consent.set_policy(POLICY)
-        service.start(NodeSettings(home=root), embedder, node.library, participate=True)
+        service.start(NodeSettings(home=root), embedder, node.library, None, participate=True)
         try:
             yield Member(node, service, node.assistant())
         finally:

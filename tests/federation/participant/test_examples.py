@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +34,6 @@ def document(topic: str) -> bytes:
 
 
 def line(question: str, *relevant: str, **given: str) -> bytes:
-    import json
-
     return json.dumps({"question": question, "relevant": list(relevant), **given}).encode()
 
 
@@ -188,3 +189,20 @@ def test_erasing_a_subject_changes_no_other_row_by_a_bit(
             quantise(row, row_id, plan.privacy, secret),
             quantise(before[row_id], row_id, plan.privacy, secret),
         )
+
+
+@pytest.mark.faults
+def test_a_killed_training_process_costs_its_rows_and_no_more(node: Node, assistant: int) -> None:
+    node.ingest(assistant, {f"{topic}.md": document(topic) for topic in TOPICS[:2]})
+    source = ExampleSource(node.database, SECRET)
+    examples = source.examples(source.subjects())
+    trainer = Trainer(TrainingTask(make_plan(), BASIS, PUBLIC_TEXTS, "packaged"))
+    try:
+        trainer.begin("killed", np.zeros(SIZE, np.float32), examples)
+        assert trainer._process is not None
+        os.kill(trainer._process.pid, signal.SIGKILL)
+        assert trainer.wait("killed", 60)
+        assert len(rows_of(trainer, "next", examples)) == 2
+        assert trainer.rows("killed") == []
+    finally:
+        trainer.close()

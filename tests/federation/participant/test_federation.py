@@ -16,6 +16,7 @@ from federation.coordinator import federations
 from federation.invitation import Stage
 from federation.participant import questions
 from federation.participant.adoption import Adoption
+from federation.participant.base_models import BaseModels
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
 from federation.participant.questions import NewQuestion
@@ -37,6 +38,7 @@ from storage.node_tables import (
     SharedVersion,
     VersionState,
 )
+from storage.settings import NodeSettings
 from tests.federation.participant.plans import BASIS, SIZE, make_plan
 from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
 from tests.nodes import Node, open_node
@@ -184,7 +186,12 @@ def trying(folder: Path, embedder: Embedder) -> Iterator[tuple[Node, Adoption, F
                 )
             )
         source = ExampleSource(node.database, b"s" * 32)
-        yield node, Adoption(node.database, home, source, embedder, node.library), plan
+        models = BaseModels(NodeSettings(home=folder), embedder)
+        yield (
+            node,
+            Adoption(node.database, home, source, models, embedder, node.library, None),
+            plan,
+        )
 
 
 def version(plan: FederationPlan, number: int) -> SignedVersion:
