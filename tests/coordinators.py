@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -30,14 +31,15 @@ from federation.coordinator import driver, enrolment, federations, populations
 from federation.coordinator.authority import Authority
 from federation.invitation import Stage
 from federation.plan import FORMAT, FederationPlan, Optimiser, OptimiserName, Timing
+from privacy.budget import Budget
 from privacy.encoding import encode
-from privacy.ledger_records import ThreatModel
+from privacy.ledger_records import RoundFacts, SealedRecord, ThreatModel, unseal
 from privacy.limits import RenyiFilter
 from privacy.plan import Mode, PrivacyPlan
 from retrieval.training_terms import MapTerms
 from storage.coordinator_settings import CoordinatorSettings
-from storage.coordinator_tables import Participant as ParticipantRow
 from storage.coordinator_tables import Federation, Round
+from storage.coordinator_tables import Participant as ParticipantRow
 from tests.federation.participants import Participant, Vector
 
 BASIS = b"a basis"
@@ -150,6 +152,21 @@ class Site:
     def authority(self) -> Authority:
         return self.coordinator.authority
 
+    def budget(self) -> Budget:
+        with self.authority.database.read() as session:
+            return populations.budget(session, POPULATION)
+
+    def ledger(self) -> list[SealedRecord]:
+        """Every record of the ledger."""
+        with self.authority.database.read() as session:
+            return [unseal(line) for line in populations.lines(session, POPULATION)]
+
+    def last_facts(self) -> RoundFacts:
+        """What the ledger says about the round that ended last."""
+        record = self.ledger()[-1].record.round
+        assert record is not None
+        return record.facts
+
     def turn(self) -> None:
         """Let the coordinator do all that is due."""
         while driver.turn(self.authority):
@@ -159,6 +176,12 @@ class Site:
         """The newest round."""
         with self.authority.database.read() as session:
             return session.scalars(select(Round).order_by(Round.number.desc()).limit(1)).one()
+
+    def is_running(self) -> bool:
+        """Whether a round is not over."""
+        with self.authority.database.read() as session:
+            running = select(Round.id).where(Round.ended_at.is_(None))
+            return session.scalar(running) is not None
 
     def expire(self) -> None:
         """Let the deadline of the newest round pass, and what follows happen."""
@@ -171,7 +194,9 @@ class Site:
         return self.round().id
 
     def open_round(self) -> str:
-        """Announce the next round, whenever it is due."""
+        """End the round there is, if any, and announce the next one, whenever it is due."""
+        if self.is_running():
+            self.expire()
         with self.authority.database.write() as session:
             session.execute(update(Federation).values(next_round_at=0.0))
         self.turn()
@@ -181,21 +206,20 @@ class Site:
     def play(
         self,
         until: Stage | None = None,
-        silent: Sequence[Participant] = (),
-        since: Stage | None = None,
+        drops: Mapping[Stage, Sequence[Participant]] = MappingProxyType({}),
     ) -> Round:
-        """Everybody answers, stage by stage, up to before `until`.
+        """Everybody answers, stage by stage, up to before `until`; the round as it is then.
 
-        The silent ones answer nothing from stage `since` on.
+        Who is named in `drops` answers nothing from that stage on.
         """
         stages = [stage for stage in Stage if not stage.is_over]
-        gone = False
+        gone: list[Participant] = []
         for stage in stages[stages.index(Stage(self.round().stage)) :]:
             if stage is until:
                 break
-            gone |= stage is since
+            gone += drops.get(stage, ())
             for participant in self.participants:
-                if not (gone and participant in silent):
+                if participant not in gone:
                     participant.answer_all()
             self.turn()
             if self.round().stage == stage:

@@ -22,6 +22,7 @@ from federation.invitation import Stage
 from federation.messages import MessageHeader
 from federation.secagg import Reason
 from federation.secagg.messages import (
+    INDEX_BYTES,
     SEALED_BYTES,
     Abort,
     Advertisement,
@@ -50,11 +51,18 @@ from storage.home import sync_folder
 LARGEST_RECEIPT = 8_192
 _ROUND = bytes(32)
 ABORT_BYTES = len(encode(Abort(0, Reason.CLOSED, bytes(64)), _ROUND))
-_KEYS = len(encode(Advertisement(0, KeyEntry(bytes(32), bytes(32), bytes(64))), _ROUND))
-_SHARES = len(encode(SealedShares(0, bytes(32), {}), _ROUND))
 _MASKED = len(encode(MaskedInput(0, b""), _ROUND))
-_SIGNATURE = len(encode(SurvivorSignature(0, bytes(64)), _ROUND))
-_RELEASED = len(encode(ReleasedShares(0, {}), _ROUND))
+_SIZES: dict[Stage, tuple[int, int]] = {
+    Stage.KEYS: (
+        len(encode(Advertisement(0, KeyEntry(bytes(32), bytes(32), bytes(64))), _ROUND)),
+        0,
+    ),
+    Stage.SHARES: (len(encode(SealedShares(0, bytes(32), {}), _ROUND)), INDEX_BYTES + SEALED_BYTES),
+    Stage.MASKED: (ABORT_BYTES, 0),
+    Stage.SURVIVORS: (len(encode(SurvivorSignature(0, bytes(64)), _ROUND)), 0),
+    Stage.UNMASKING: (len(encode(ReleasedShares(0, {}), _ROUND)), INDEX_BYTES + 1 + SHARE_BYTES),
+}
+"""Bytes of each message without its entries, and of one entry; a peer has one at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,20 +227,16 @@ def _check_open(session: Session, caller: Caller, round_: Round, stage: Stage) -
 
 
 def _check_size(round_: Round, stage: Stage, body: bytes) -> None:
-    if stage is not Stage.ENLISTING and is_abort(body) and len(body) == ABORT_BYTES:
+    if stage is Stage.ENLISTING:
+        if len(body) > LARGEST_RECEIPT:
+            raise invalid("wrong_size", f"a receipt has at most {LARGEST_RECEIPT} bytes")
         return
-    clients = round_.joined or 0
-    smallest, largest = {
-        Stage.ENLISTING: (0, LARGEST_RECEIPT),
-        Stage.KEYS: (_KEYS, _KEYS),
-        Stage.SHARES: (_SHARES, _SHARES + clients * (2 + SEALED_BYTES)),
-        Stage.MASKED: (ABORT_BYTES, ABORT_BYTES),
-        Stage.SURVIVORS: (_SIGNATURE, _SIGNATURE),
-        Stage.UNMASKING: (_RELEASED, _RELEASED + clients * (3 + SHARE_BYTES)),
-    }[stage]
-    if not smallest <= len(body) <= largest:
-        accepted = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-        raise invalid("wrong_size", f"{len(body)} bytes; stage {stage} takes {accepted}")
+    if is_abort(body) and len(body) == ABORT_BYTES:
+        return
+    fixed, entry = _SIZES[stage]
+    entries, rest = divmod(len(body) - fixed, entry) if entry else (0, len(body) - fixed)
+    if rest != 0 or not 0 <= entries <= (round_.joined or 0):
+        raise invalid("wrong_size", f"{len(body)} bytes are no message of stage {stage}")
 
 
 def _check_signature(

@@ -65,7 +65,9 @@ def change_epsilon(authority: Authority, name: str, epsilon: float) -> None:
         for plan in session.scalars(select(Federation.plan).where(Federation.population == name)):
             run = read_plan(plan, authority.identity).record.run
             if spending.would_exceed(run, 0):
-                raise conflict("budget_exceeded", f"more than epsilon {epsilon} is set aside")
+                raise conflict(
+                    "budget_exceeded", f"what is set aside does not fit epsilon {epsilon}"
+                )
         store_events(session, name, [event])
         record = ledger(session, name).next_limit(name, spending.limit, timestamp())
         append(session, authority, record)
