@@ -96,27 +96,47 @@ def trainer(small: str, small_adapter: tuple[FfaLora, bytes]) -> GeneratorTraine
     return GeneratorTrainer(ModelFiles("small", small), spec, basis, DISTRACTORS, TERMS)
 
 
-def test_packaged_gradients_are_those_of_peft_on_one_document_at_a_time(
-    model_files: ModelFiles, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    """By autograd in float64 through the folder that PEFT loads, unpadded, transformers' loss."""
+@pytest.fixture(scope="module")
+def packaged(model_files: ModelFiles) -> tuple[FfaLora, bytes, GeneratorTrainer]:
     targets = ["layers.29.self_attn.q_proj", "layers.28.self_attn.v_proj"]
     spec, basis = make_spec(model_files.location, targets)
+    return spec, basis, GeneratorTrainer(model_files, spec, basis, DISTRACTORS, TERMS)
+
+
+def test_a_packaged_row_is_the_same_beside_any_other(
+    packaged: tuple[FfaLora, bytes, GeneratorTrainer],
+) -> None:
+    """Alone in a pass, or in another place of one with a much longer neighbour."""
+    spec, _, trainer = packaged
     vector = random_vector(spec)
-    trainer = GeneratorTrainer(model_files, spec, basis, DISTRACTORS, TERMS)
+    long = passage("The harbour was dug out in four summers by men from three towns. " * 9)
+    neighbour = (b"n", [GeneratorExample(b"", "Who dug out the harbour?", (long,), "Men from")])
+    subject = (b"s", EXAMPLES[:1])
+    alone = dict(trainer.subject_gradients([subject], vector))
+    beside = dict(trainer.subject_gradients([neighbour, subject], vector))
+    assert beside[b"s"].tobytes() == alone[b"s"].tobytes()
+
+
+def test_packaged_gradients_are_those_of_peft_on_one_document_at_a_time(
+    packaged: tuple[FfaLora, bytes, GeneratorTrainer],
+    model_files: ModelFiles,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+) -> None:
+    """By autograd through the folder that PEFT loads, unpadded, with transformers' own loss."""
+    spec, basis, trainer = packaged
+    vector = random_vector(spec)
     # Two subjects in one pass, and one row of it empty.
     subjects = [(b"a", EXAMPLES[:1]), (b"b", EXAMPLES[1:2])]
     rows = dict(trainer.subject_gradients(subjects, vector))
     ours = [trainer.average_loss([example], vector) for example in EXAMPLES[:2]]
-    del trainer
 
     write_peft_folder(tmp_path / "adapter", spec, basis, vector)
-    model = AutoModelForCausalLM.from_pretrained(model_files.location, dtype=torch.float64)
+    model = AutoModelForCausalLM.from_pretrained(model_files.location, dtype=torch.float32)
     peft_model = PeftModelForCausalLM.from_pretrained(
         model, tmp_path / "adapter", is_trainable=True
     )
     peft_model.train(mode=False)
-    peft_model.double()
     trained = {n: p for n, p in peft_model.named_parameters() if "lora_B" in n}
     for (name, (example,)), loss in zip(subjects, ours, strict=True):
         ids, prompt = _as_templated(tokenizer, example)
@@ -131,7 +151,7 @@ def test_packaged_gradients_are_those_of_peft_on_one_document_at_a_time(
             ]
         ).numpy()
         assert loss == pytest.approx(output.loss.item(), rel=1e-5)
-        # Measured 5e-6, where PEFT in float32 is off by 3e-6 itself.
+        # Measured: this side is within 3.5e-6 of PEFT in float64, ours within 5.3e-6.
         assert np.linalg.norm(rows[name] - expected) < 2e-5 * np.linalg.norm(expected)
 
 
@@ -172,6 +192,37 @@ def test_erasing_a_subject_changes_no_bit_of_another_row(
     assert after.keys() == before.keys() - {erased[0]}
     for name, row in after.items():
         assert row.tobytes() == before[name].tobytes()
+
+
+def test_every_pass_has_one_shape(
+    trainer: GeneratorTrainer, small_adapter: tuple[FfaLora, bytes]
+) -> None:
+    """Of ids into the embedding and of states into the vocabulary, whatever the examples are."""
+    shapes: dict[str, set[tuple[int, ...]]] = {"ids": set(), "states": set()}
+
+    def watch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Embedding):
+            shapes["ids"].add(tuple(inputs[0].shape))
+
+    def watch_after(
+        module: torch.nn.Module, _inputs: object, output: torch.Tensor | object
+    ) -> None:
+        if isinstance(module, torch.nn.Linear) and module.out_features > 1000:
+            shapes["states"].add(tuple(output.shape[:2]))
+
+    hooks = [
+        torch.nn.modules.module.register_module_forward_pre_hook(watch),
+        torch.nn.modules.module.register_module_forward_hook(watch_after),
+    ]
+    vector = random_vector(small_adapter[0])
+    long = GeneratorExample(b"l", "Why? " * 99, (passage("Text. " * 99),), "So. " * 99)
+    try:
+        for examples in (EXAMPLES[:1], EXAMPLES[:4], [long]):
+            assert list(trainer.subject_gradients([(b"s", examples)], vector))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert shapes == {"ids": {(3, 140)}, "states": {(3, 12)}}
 
 
 def test_a_row_is_the_sum_of_its_first_examples(
