@@ -11,6 +11,7 @@ import pytest
 from api.coordinator.coordinator import Coordinator
 from federation.coordinator import federations, populations, versions
 from federation.coordinator.refused import RefusedError
+from federation.invitation import Stage
 from federation.plan import FederationPlan
 from privacy.budget import Budget, Step
 from privacy.limits import RenyiFilter, Unit
@@ -26,6 +27,7 @@ from tests.coordinators import (
     limit_for,
     plan_for,
     privacy_plan,
+    site,
 )
 
 FILES = [BASIS, PASSAGES]
@@ -135,19 +137,61 @@ def test_versions_are_promoted_and_rolled_back(opened: Coordinator) -> None:
 
 def test_a_limit_is_not_lowered_below_what_is_set_aside(opened: Coordinator) -> None:
     plan = plan_for(opened.identity)
-    populations.create(opened.authority, POPULATION, limit_for(plan, 30.0))
+    # Order 8 has limits on either side of what the plan costs.
+    limit = RenyiFilter(Unit.NODE, 8, 30.0, plan.privacy.delta)
+    populations.create(opened.authority, POPULATION, limit)
     federations.create(opened.authority, plan, FILES, initial_parameters())
-    with pytest.raises(RefusedError) as refused:
-        populations.change_epsilon(opened.authority, POPULATION, -1.0)
-    assert refused.value.code == "bad_limit"
-    with pytest.raises(RefusedError) as refused:
-        populations.change_epsilon(opened.authority, POPULATION, 2.0)
-    assert refused.value.code == "budget_exceeded"
-    populations.change_epsilon(opened.authority, POPULATION, 40.0)
-    assert budget(opened).limit.epsilon == 40.0
+    cost = plan.run.loss.times(plan.privacy.max_participations)
+    enough = next(e for e in range(3, 30) if replace(limit, epsilon=float(e)).admits(cost))
+    for epsilon, code in ((-1.0, "bad_limit"), (enough - 1.0, "budget_exceeded")):
+        with pytest.raises(RefusedError) as refused:
+            populations.change_epsilon(opened.authority, POPULATION, epsilon)
+        assert refused.value.code == code
+    populations.change_epsilon(opened.authority, POPULATION, float(enough))
+    assert budget(opened).limit == replace(limit, epsilon=float(enough))
     with opened.database.read() as session:
         kept = populations.ledger(session, POPULATION)
-    assert kept.limit == budget(opened).limit
-    assert kept.length == 2
+    assert (kept.limit, kept.length) == (budget(opened).limit, 2)
     with pytest.raises(RefusedError, match="already"):
-        populations.create(opened.authority, POPULATION, limit_for(plan))
+        populations.create(opened.authority, POPULATION, limit)
+
+
+def test_a_plan_whose_rounds_are_spent_is_finished(
+    tmp_path: Path, database_url: str | None
+) -> None:
+    privacy = privacy_plan(rounds=1, max_participations=1)
+    with site(
+        tmp_path / "home", database_url, count=3, plan=lambda key: plan_for(key, privacy)
+    ) as place:
+        place.open_round()
+        assert place.play().stage == Stage.RELEASED
+        assert state(place.coordinator).state == "finished"
+        federations.promote(place.authority, FEDERATION, 1)
+        assert federations.roll_back(place.authority, FEDERATION) == 0
+        with pytest.raises(RefusedError, match="finished"):
+            federations.resume(place.authority, FEDERATION)
+
+
+def test_stopping_fails_the_round_and_gives_its_slot_back(
+    tmp_path: Path, database_url: str | None
+) -> None:
+    with site(tmp_path / "home", database_url, count=3) as place:
+        place.open_round()
+        place.play(until=Stage.MASKED)
+        plan_hash = place.participants[0].plan(FEDERATION).hash
+        federations.stop(place.authority, FEDERATION, "done with it")
+        assert [node.work() for node in place.participants] == [[], [], []]
+        assert len(place.budget().rounds(plan_hash, Step.RESERVED)) == 3
+        place.turn()
+        assert (place.round().stage, place.round().reason) == (
+            Stage.FAILED, "the federation was stopped",
+        )  # fmt: skip
+        assert place.budget().rounds(plan_hash, Step.RESERVED) == ()
+        assert len(place.budget().rounds(plan_hash, Step.RELEASED)) == 3
+
+
+def test_no_round_is_opened_while_too_few_are_approved(tmp_path: Path) -> None:
+    with site(tmp_path / "home", count=2) as place:
+        place.turn()
+        assert not place.is_running()
+        assert len(place.ledger()) == 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distributions
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy import update as update_rows
 
 from federation.adapter_spec import parameters_from_bytes
-from federation.coordinator import populations, rounds, versions
+from federation.coordinator import driver, populations, provenance, rounds, versions
 from federation.coordinator.leases import take
 from federation.invitation import Stage
 from federation.optimiser import OptimiserState, step
@@ -248,3 +251,26 @@ def test_what_is_stored_about_one_node_is_what_the_protocol_sends(place: Site) -
         assert session.scalar(select(Outgoing.round_id)) is None
         states = session.scalars(select(Round.state).where(Round.ended_at.is_not(None)))
         assert set(states) == {None}
+
+
+def test_vectors_that_a_stop_left_behind_are_swept(place: Site) -> None:
+    round_id = place.open_round()
+    place.play(until=Stage.MASKED)
+    place.participants[0].answer_all()
+    left = place.authority.home.round_vectors("0" * 32)
+    left.mkdir()
+    (left / "1").write_bytes(b"masked")
+    driver.sweep(place.authority)
+    kept = [folder.name for folder in place.authority.home.vectors.iterdir()]
+    assert kept == [round_id]
+
+
+def test_the_ledger_names_the_commit_and_what_is_installed(place: Site) -> None:
+    git = ["git", "-C", str(provenance.ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    place.open_round()
+    place.expire()
+    facts = place.last_facts()
+    assert facts.code_commit == (head or provenance.UNKNOWN_COMMIT)
+    installed = {f"{d.name.lower().replace('_', '-')}=={d.version}\n" for d in distributions()}
+    assert facts.lock_hash == hashlib.sha256("".join(sorted(installed)).encode()).hexdigest()
