@@ -86,6 +86,8 @@ def test_budgets_say_what_is_spent_reserved_and_left(audited: Audited) -> None:
     assert (budget["unit"], budget["adjacency"], budget["modes"]) == (
         "node", "zero-out", ["client"],
     )  # fmt: skip
+    promised = statement(plan).guarantees[0]
+    assert (account["epsilon_plan"], account["delta_plan"]) == (promised.epsilon, promised.delta)
     assert budget["delta"] == plan.privacy.delta and account["trust"].startswith("at least 3")
 
 
