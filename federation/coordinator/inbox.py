@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import and_, bindparam, exists, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from federation.coordinator import enrolment, federations, records
@@ -86,18 +88,22 @@ def accept(
             bad_signature; bad_receipt, receipt_missing; other_message, another one is stored.
     """
     payload_hash = hashlib.sha256(body).hexdigest()
-    with authority.database.write() as session:
-        round_, federation = _find(session, caller, round_id, lock=True)
-        if _is_stored(session, caller, round_id, stage, payload_hash):
-            return
-        _check_open(session, caller, round_, stage)
-        _check_size(round_, stage, body)
-        _check_signature(caller, federation, round_id, stage, payload_hash, signature)
-        if stage is Stage.ENLISTING and body:
-            check_receipt(session, authority, caller, body)
-        if stage is Stage.SURVIVORS and not is_abort(body):
-            _require_receipt(session, caller, round_id)
-        session.add(_message(caller, round_id, stage, payload_hash, signature, body))
+
+    def store() -> None:
+        with authority.database.write() as session:
+            standing = _standing(session, caller, round_id, stage)
+            if standing.holds(payload_hash):
+                return
+            standing.check_open()
+            _check_size(standing, body)
+            standing.check_signature(caller, payload_hash, signature)
+            if stage is Stage.ENLISTING and body:
+                check_receipt(session, authority, caller, body)
+            if stage is Stage.SURVIVORS and standing.receipt is None and not is_abort(body):
+                raise conflict("receipt_missing", "send the receipt of this round first")
+            session.add(standing.message(caller, payload_hash, signature, body))
+
+    _once(store)
 
 
 def expect_masked(authority: Authority, caller: Caller, round_id: str) -> MaskedUpload:
@@ -107,13 +113,12 @@ def expect_masked(authority: Authority, caller: Caller, round_id: str) -> Masked
         RefusedError: unknown_round, not_invited, wrong_stage.
     """
     with authority.database.read() as session:
-        round_, federation = _find(session, caller, round_id)
-        stored = session.get(Message, (round_id, Stage.MASKED.value, caller.id))
-        if stored is None:
-            _check_open(session, caller, round_, Stage.MASKED)
-        plan = federations.plan_of(federation, authority)
-    folder = authority.home.round_vectors(round_id)
-    return MaskedUpload(folder, _MASKED + 4 * plan.adapter.dimension)
+        standing = _standing(session, caller, round_id, Stage.MASKED, lock=False)
+        federation = session.get_one(Federation, standing.federation)
+    if standing.stored is None:
+        standing.check_open()
+    dimension = federations.plan_of(federation, authority).adapter.dimension
+    return MaskedUpload(authority.home.round_vectors(round_id), _MASKED + 4 * dimension)
 
 
 def accept_masked(
@@ -133,18 +138,21 @@ def accept_masked(
     Raises:
         RefusedError: as `accept`.
     """
-    stage = Stage.MASKED
-    with authority.database.write() as session:
-        round_, federation = _find(session, caller, round_id, lock=True)
-        if _is_stored(session, caller, round_id, stage, payload_hash):
-            return
-        _check_open(session, caller, round_, stage)
-        _check_signature(caller, federation, round_id, stage, payload_hash, signature)
-        session.add(_message(caller, round_id, stage, payload_hash, signature, None))
-        # The row's key decides between two uploads; its file is there before it is.
-        session.flush()
-        upload.replace(upload.with_name(str(caller.id)))
-        sync_folder(upload.parent)
+
+    def store() -> None:
+        with authority.database.write() as session:
+            standing = _standing(session, caller, round_id, Stage.MASKED)
+            if standing.holds(payload_hash):
+                return
+            standing.check_open()
+            standing.check_signature(caller, payload_hash, signature)
+            session.add(standing.message(caller, payload_hash, signature, None))
+            # The row's key decides between two uploads; its file is there before it is.
+            session.flush()
+            upload.replace(upload.with_name(str(caller.id)))
+            sync_folder(upload.parent)
+
+    _once(store)
 
 
 def accept_receipt(authority: Authority, caller: Caller, round_id: str, body: bytes) -> None:
@@ -153,18 +161,21 @@ def accept_receipt(authority: Authority, caller: Caller, round_id: str, body: by
     Raises:
         RefusedError: unknown_round; not_invited; wrong_stage; bad_receipt.
     """
-    with authority.database.write() as session:
-        round_, _ = _find(session, caller, round_id, lock=True)
-        stored = session.get(ReceiptRow, (round_id, caller.id))
-        if stored is not None and stored.receipt == body:
-            return
-        _check_open(session, caller, round_, Stage.SURVIVORS)
-        receipt = check_receipt(session, authority, caller, body)
-        if round_.statement is None or receipt.participant != caller.identity:
-            raise invalid("bad_receipt", "it is not signed by this participant's identity")
-        if receipt.signed != records.read_statement(round_.statement):
-            raise invalid("bad_receipt", "it is not about this round")
-        session.add(ReceiptRow(round_id=round_id, participant_id=caller.id, receipt=body))
+
+    def store() -> None:
+        with authority.database.write() as session:
+            standing = _standing(session, caller, round_id, Stage.SURVIVORS)
+            if standing.receipt == body:
+                return
+            standing.check_open()
+            receipt = check_receipt(session, authority, caller, body)
+            if standing.statement is None or receipt.participant != caller.identity:
+                raise invalid("bad_receipt", "it is not signed by this participant's identity")
+            if receipt.signed != records.read_statement(standing.statement):
+                raise invalid("bad_receipt", "it is not about this round")
+            session.add(ReceiptRow(round_id=round_id, participant_id=caller.id, receipt=body))
+
+    _once(store)
 
 
 def check_receipt(session: Session, authority: Authority, caller: Caller, body: bytes) -> Receipt:
@@ -186,47 +197,126 @@ def check_receipt(session: Session, authority: Authority, caller: Caller, body: 
     return receipt
 
 
-def _find(
-    session: Session, caller: Caller, round_id: str, *, lock: bool = False
-) -> tuple[Round, Federation]:
-    """The round, locked against the end of its stage, and its federation."""
-    query = select(Round).where(Round.id == round_id)
-    round_ = session.scalars(query.with_for_update(read=True) if lock else query).one_or_none()
-    federation = None if round_ is None else session.get_one(Federation, round_.federation)
-    if round_ is None or federation is None or federation.population != caller.population:
-        raise unknown("unknown_round", f"there is no round {round_id!r} for this participant")
-    return round_, federation
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a participant stands in a stage of a round, read at once.
+
+    Attributes:
+        stage: that a message is for; `current` is the round's.
+        stored: hash of the message of this stage that is stored; `receipt` likewise.
+        is_expected: whether the participant was sent what is answered in this stage.
+    """
+
+    round_id: str
+    stage: Stage
+    federation: str
+    current: str
+    deadline: float
+    joined: int | None
+    statement: bytes | None
+    state: ParticipantState
+    is_expected: bool
+    stored: str | None
+    receipt: bytes | None
+
+    def holds(self, payload_hash: str) -> bool:
+        """Whether this very message is stored. Raises RefusedError: other_message."""
+        if self.stored not in (None, payload_hash):
+            raise conflict("other_message", f"another message of stage {self.stage} is stored")
+        return self.stored is not None
+
+    def check_open(self) -> None:
+        """Refuse what is not due from this participant now."""
+        if self.current != self.stage or self.deadline <= time.time():
+            raise conflict("wrong_stage", f"{self.stage} is not open: the round is {self.current}")
+        if self.state is not ParticipantState.APPROVED:
+            raise forbidden("revoked", "this participant was revoked")
+        if self.stage is not Stage.ENLISTING and not self.is_expected:
+            raise forbidden("not_invited", f"nothing is expected of you in stage {self.stage}")
+
+    def check_signature(self, caller: Caller, payload_hash: str, signature: str) -> None:
+        """Refuse what the caller has not signed for this round and stage."""
+        header = MessageHeader(self.federation, self.round_id, self.stage, payload_hash)
+        try:
+            header.verify(caller.identity, signature)
+        except BadSignatureError as error:
+            raise forbidden("bad_signature", str(error)) from error
+
+    def message(
+        self, caller: Caller, payload_hash: str, signature: str, payload: bytes | None
+    ) -> Message:
+        """The row to store."""
+        return Message(
+            round_id=self.round_id,
+            stage=self.stage.value,
+            participant_id=caller.id,
+            identity=caller.identity,
+            payload_hash=payload_hash,
+            signature=signature,
+            payload=payload,
+        )
 
 
-def _is_stored(
-    session: Session, caller: Caller, round_id: str, stage: Stage, payload_hash: str
-) -> bool:
+def _standing(
+    session: Session, caller: Caller, round_id: str, stage: Stage, *, lock: bool = True
+) -> _Standing:
+    """Read it and, to write by it, hold the round where it is until this transaction ends."""
     if stage.is_over:
         raise invalid("wrong_stage", f"no messages are sent in stage {stage}")
-    stored = session.get(Message, (round_id, stage.value, caller.id))
-    if stored is not None and stored.payload_hash != payload_hash:
-        raise conflict("other_message", f"another message of stage {stage} is stored")
-    return stored is not None
+    given = {"round": round_id, "stage": stage.value, "participant": caller.id}
+    row = session.execute(_STANDING_LOCKED if lock else _STANDING, given).one_or_none()
+    if row is None:
+        raise unknown("unknown_round", f"there is no round {round_id!r} for this participant")
+    return _Standing(round_id, stage, *row)
 
 
-def _check_open(session: Session, caller: Caller, round_: Round, stage: Stage) -> None:
-    """Refuse what is not due from this participant now."""
-    if round_.stage != stage or round_.deadline <= time.time():
-        raise conflict("wrong_stage", f"stage {stage} is not open: the round is {round_.stage}")
-    state = session.scalar(select(Participant.state).where(Participant.id == caller.id))
-    if state is not ParticipantState.APPROVED:
-        raise forbidden("revoked", "this participant was revoked")
-    if stage is not Stage.ENLISTING:
-        expected = select(Outgoing.participant_id).where(
-            Outgoing.round_id == round_.id,
-            Outgoing.stage == stage.value,
-            Outgoing.participant_id == caller.id,
-        )
-        if session.scalar(expected) is None:
-            raise forbidden("not_invited", f"nothing is expected of you in stage {stage}")
+def _once(store: Callable[[], None]) -> None:
+    """Store; where the very same came at the same moment, find it stored."""
+    try:
+        store()
+    except IntegrityError:
+        store()
 
 
-def _check_size(round_: Round, stage: Stage, body: bytes) -> None:
+_IN_STAGE = and_(
+    Outgoing.round_id == Round.id,
+    Outgoing.stage == bindparam("stage"),
+    Outgoing.participant_id == Participant.id,
+)
+# Run for every message: made once.
+_STANDING = (
+    select(
+        Round.federation,
+        Round.stage,
+        Round.deadline,
+        Round.joined,
+        Round.statement,
+        Participant.state,
+        exists().where(_IN_STAGE).correlate(Round, Participant),
+        Message.payload_hash,
+        ReceiptRow.receipt,
+    )
+    .join(Federation, Federation.name == Round.federation)
+    .join(Participant, Participant.population == Federation.population)
+    .outerjoin(
+        Message,
+        and_(
+            Message.round_id == Round.id,
+            Message.stage == bindparam("stage"),
+            Message.participant_id == Participant.id,
+        ),
+    )
+    .outerjoin(
+        ReceiptRow,
+        and_(ReceiptRow.round_id == Round.id, ReceiptRow.participant_id == Participant.id),
+    )
+    .where(Round.id == bindparam("round"), Participant.id == bindparam("participant"))
+)
+_STANDING_LOCKED = _STANDING.with_for_update(read=True, of=Round)
+
+
+def _check_size(standing: _Standing, body: bytes) -> None:
+    stage = standing.stage
     if stage is Stage.ENLISTING:
         if len(body) > LARGEST_RECEIPT:
             raise invalid("wrong_size", f"a receipt has at most {LARGEST_RECEIPT} bytes")
@@ -235,47 +325,5 @@ def _check_size(round_: Round, stage: Stage, body: bytes) -> None:
         return
     fixed, entry = _SIZES[stage]
     entries, rest = divmod(len(body) - fixed, entry) if entry else (0, len(body) - fixed)
-    if rest != 0 or not 0 <= entries <= (round_.joined or 0):
+    if rest != 0 or not 0 <= entries <= (standing.joined or 0):
         raise invalid("wrong_size", f"{len(body)} bytes are no message of stage {stage}")
-
-
-def _check_signature(
-    caller: Caller,
-    federation: Federation,
-    round_id: str,
-    stage: Stage,
-    payload_hash: str,
-    signature: str,
-) -> None:
-    header = MessageHeader(federation.name, round_id, stage, payload_hash)
-    try:
-        header.verify(caller.identity, signature)
-    except BadSignatureError as error:
-        raise forbidden("bad_signature", str(error)) from error
-
-
-def _require_receipt(session: Session, caller: Caller, round_id: str) -> None:
-    held = select(ReceiptRow.round_id).where(
-        ReceiptRow.round_id == round_id, ReceiptRow.participant_id == caller.id
-    )
-    if session.scalar(held) is None:
-        raise conflict("receipt_missing", "send the receipt of this round first")
-
-
-def _message(
-    caller: Caller,
-    round_id: str,
-    stage: Stage,
-    payload_hash: str,
-    signature: str,
-    payload: bytes | None,
-) -> Message:
-    return Message(
-        round_id=round_id,
-        stage=stage.value,
-        participant_id=caller.id,
-        identity=caller.identity,
-        payload_hash=payload_hash,
-        signature=signature,
-        payload=payload,
-    )

@@ -8,8 +8,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from anyio import to_thread
 from fastapi import Request
@@ -50,33 +50,29 @@ async def received(request: Request, expected: MaskedUpload) -> AsyncIterator[Re
 
 async def _receive(request: Request, path: Path, expected: MaskedUpload) -> Received:
     digest, length, piece = hashlib.sha256(), 0, bytearray()
-    stream = await to_thread.run_sync(_create, path)
-    with os.fdopen(stream, "wb") as file:
-        async for chunk in request.stream():
-            piece += chunk
-            length += len(chunk)
-            if length > expected.length:
-                raise _wrong_length(length, expected)
-            if len(piece) >= PIECE:
-                digest.update(piece)
-                await to_thread.run_sync(file.write, piece)
-                piece = bytearray()
-        digest.update(piece)
-        await to_thread.run_sync(file.write, piece)
-        if length not in (expected.length, ABORT_BYTES):
+
+    def write(*, is_last: bool) -> None:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            digest.update(piece)
+            file.write(piece)
+            piece.clear()
+            if is_last:
+                file.flush()
+                os.fsync(file.fileno())
+
+    async for chunk in request.stream():
+        piece += chunk
+        length += len(chunk)
+        if length > expected.length:
             raise _wrong_length(length, expected)
-        await to_thread.run_sync(_sync, file)
+        if len(piece) >= PIECE:
+            await to_thread.run_sync(partial(write, is_last=False))
+    if length not in (expected.length, ABORT_BYTES):
+        raise _wrong_length(length, expected)
+    await to_thread.run_sync(partial(write, is_last=True))
     return Received(path, digest.hexdigest(), length)
-
-
-def _create(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _wrong_length(length: int, expected: MaskedUpload) -> ApiError:
