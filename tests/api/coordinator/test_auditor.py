@@ -38,7 +38,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
         place = stack.enter_context(site(tmp_path_factory.mktemp("audited") / "home", count=3))
         for silent in ([], place.participants, []):
             place.open_round()
-            place.play(silent=silent, since=Stage.ENLISTING)
+            place.play(drops={Stage.ENLISTING: silent})
         opened = place.coordinator
         auditor = stack.enter_context(client_of(opened, place.url, Role.AUDITOR))
         admin = stack.enter_context(client_of(opened, place.url, Role.ADMIN))
