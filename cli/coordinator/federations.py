@@ -277,9 +277,8 @@ def _show_preview(found: dict[str, Any]) -> None:
         show(
             f"budget: epsilon {number(fit['epsilon_committed'])} committed, "
             f"{number(fit['epsilon_after'])} with this plan, of {number(fit['epsilon_limit'])} at "
-            f"delta {fit['delta']:.3g}; unit {fit['unit']}, adjacency "
-            f"{found['total']['coordinator']['adjacency']}, kept at Renyi order {fit['order']}; "
-            "trust as for epsilon_coordinator"
+            f"delta {fit['delta']:.3g}; mode {fit['mode']}, unit {fit['unit']}, adjacency "
+            f"{fit['adjacency']}, kept at Renyi order {fit['order']}; assumes that {fit['trust']}"
         )
     for warning in found["warnings"]:
         say(f"warning: {warning}")

@@ -26,8 +26,9 @@ class FederationAccount:
         rounds, charged, reserved, released: rounds of its plan, and how many are in which state.
         participations: most charged rounds that count, since no node takes part more often.
         epsilon_spent: of its charged rounds alone, None if unbounded.
-        epsilon_plan: of the whole plan at its best order, None if unbounded.
-        delta: of the population's limit.
+        delta: of the population's limit, to which `epsilon_spent` belongs.
+        epsilon_plan, delta_plan: what the signed plan promises, at its best order; the epsilon is
+            None if unbounded.
         mode, unit, adjacency, trust: what the numbers mean.
     """
 
@@ -40,8 +41,9 @@ class FederationAccount:
     released: int
     participations: int
     epsilon_spent: float | None
-    epsilon_plan: float | None
     delta: float
+    epsilon_plan: float | None
+    delta_plan: float
     mode: Mode
     unit: str
     adjacency: str
@@ -137,8 +139,9 @@ def _federation(
         released=released,
         participations=run.participations,
         epsilon_spent=finite(limit.epsilon_of(spent)) if charged else 0.0,
-        epsilon_plan=whole.epsilon,
         delta=limit.delta,
+        epsilon_plan=whole.epsilon,
+        delta_plan=whole.delta,
         mode=plan.privacy.mode,
         unit=whole.unit,
         adjacency=whole.adjacency,

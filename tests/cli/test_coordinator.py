@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -15,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from federation.adapter_spec import parameters_hash
+from cli.coordinator.client import coordinator_client
+from cli.coordinator.plan_file import read_plan_file
+from cli.errors import CommandError
 from federation.roster import read_fingerprint
 from retrieval.query_map import basis_to_bytes, random_basis
 from tests.cli.commands import refusal, run, run_json
@@ -87,17 +90,8 @@ def test_the_way_of_an_admin_and_an_auditor(served: Served, tmp_path: Path) -> N
     assert "there is a federation 'triage'" in refusal(again)
     assert served.ask("federation", "start", "triage")["state"] == "running"
     assert served.ask("federation", "pause", "triage", "--reason", "lunch")["reason"] == "lunch"
-    listed = run("coordinator", "federation", "list", home=served.home).stdout
-    assert listed.splitlines()[1].split("\t")[:5] == [
-        "triage", "clinics", "document", "20", "paused",
-    ]  # fmt: skip
     token = served.ask("token", "create", "clinics", "--label", "Ward 1")
     assert token["fingerprint"] == served.fingerprint
-    vector = tmp_path / "vector.f32"
-    done = run("coordinator", "version", "download", "triage", "0", "-o", vector, home=served.home)
-    assert done.returncode == 0, done.stderr
-    (version,) = served.ask("version", "list", "triage")["data"]
-    assert parameters_hash(vector.read_bytes()) == version["parameters_hash"]
 
     auditor = served.ask("key", "create", "--role", "auditor")["key"]
     remote = ("--url", served.url, "--key", auditor)
@@ -119,8 +113,6 @@ def test_status_says_where_and_by_which_key(served: Served) -> None:
     found = served.ask("status")
     assert (found["state"], found["url"]) == ("serving", served.url)
     assert found["public_key"] == read_fingerprint(served.fingerprint)
-    line = run("coordinator", "status", home=served.home).stdout.splitlines()[1]
-    assert line == f"fingerprint: {served.fingerprint}"
 
 
 def test_the_first_key_is_an_admin_s(served: Served) -> None:
@@ -135,42 +127,70 @@ def test_the_first_key_is_an_admin_s(served: Served) -> None:
 def test_a_folder_is_served_once(served: Served) -> None:
     second = run("coordinator", "serve", "--port", "0", home=served.home)
     assert refusal(second) == f"{served.home} is served already"
-    assert "already" in refusal(run("coordinator", "init", home=served.home))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("url", "key", "code", "message"),
     [
-        (("--url", "http://example.org", "--key", "k"), 2, "in the clear"),
-        (("--url", "example.org", "--key", "k"), 2, "is no address"),
-        (("--url", "https://example.org"), 2, "needs --key"),
-        (("--url", "http://127.0.0.1:9", "--key", "k"), 1, "stopped answering"),
-        (("--home", "/nonexistent"), 1, "there is no coordinator in /nonexistent"),
+        ("http://example.org", "k", 2, "in the clear"),
+        ("example.org", "k", 2, "is no address"),
+        ("http://[", "k", 2, "is no address"),
+        ("https://example.org", None, 2, "needs --key"),
+        ("http://127.0.0.1:9", "k", 1, "the coordinator at http://127.0.0.1:9 stopped answering"),
+        (None, None, 1, "there is no coordinator in /nonexistent"),
     ],
 )
 def test_a_coordinator_that_cannot_be_reached(
-    arguments: tuple[str, ...], code: int, message: str
+    url: str | None, key: str | None, code: int, message: str
 ) -> None:
-    assert message in refusal(run("coordinator", "key", "list", *arguments), code)
+    with (
+        pytest.raises(CommandError) as refused,
+        coordinator_client(Path("/nonexistent"), url, key, None) as client,
+    ):
+        client.get("/v1/admin/keys")
+    assert message in str(refused.value) and refused.value.exit_code == code
+
+
+def test_a_plan_s_files_are_read_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace("public_", 'initial_file = "v"\npublic_'))
+    (tmp_path / "public.jsonl").write_text('{"text": "One."}\n\n{"text": "Two."}\n')
+    (tmp_path / "basis.safetensors").write_bytes(b"basis")
+    (tmp_path / "v").write_bytes(b"vector")
+    plan = read_plan_file(tmp_path / "plan.toml")
+    assert plan["public_passages"] == ["One.", "Two."]
+    assert base64.b64decode(plan["adapter"]["basis"]) == b"basis"
+    assert base64.b64decode(plan["initial"]) == b"vector"
+    assert not any(name.endswith("_file") for name in (*plan, *plan["adapter"]))
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert read_plan_file(tmp_path / "plan.json") == plan
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "text", "message"),
     [
-        ("mode =", "plan.toml: "),
-        (PLAN.replace("public.jsonl", "nothing.jsonl"), "nothing.jsonl: No such file"),
-        (PLAN.replace("epsilon = 4.0\n", ""), "either epsilon"),
-        (PLAN.replace("cohort = 10", 'cohort = "many"'), "cohort: "),
-        (PLAN.replace('mode = "document"', 'mode = "pooled"'), "mode: "),
+        ("plan.toml", "mode =", "plan.toml: "),
+        ("plan.json", "[1]", "a plan is an object"),
+        ("plan.json", "{", "plan.json: "),
+        ("plan.toml", 'public_passages_file = "nothing"', "nothing: No such file"),
+        ("plan.toml", 'public_passages_file = "plan.toml"', "plan.toml, line 1: not"),
+        ("plan.toml", "initial_file = 3", "is the name of a file"),
+        ("plan.toml", 'initial_file = "a"\ninitial = "AA=="', "stands instead of"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused_in_a_line(
-    served: Served, text: str, message: str
+def test_a_plan_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, name: str, text: str, message: str
 ) -> None:
-    plan = served.plan.with_name("wrong") / "plan.toml"
-    plan.parent.mkdir(exist_ok=True)
-    plan.write_text(text.replace('_file = "', '_file = "../'))
-    assert message in refusal(run("coordinator", "federation", "preview", plan, home=served.home))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CommandError) as refused:
+        read_plan_file(tmp_path / name)
+    assert message in str(refused.value)
+
+
+def test_every_wrong_field_of_a_plan_is_named(served: Served) -> None:
+    plan = served.plan.with_name("wrong.toml")
+    plan.write_text(PLAN.replace("cohort = 10", 'cohort = "many"'))
+    done = run("coordinator", "federation", "preview", plan, home=served.home)
+    assert refusal(done).startswith("cohort: ")
 
 
 @pytest.mark.faults

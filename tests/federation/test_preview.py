@@ -15,6 +15,9 @@ from privacy.guarantee import epsilons
 from privacy.limits import RenyiFilter, Unit
 from tests.federation.plans import client_plan, document_plan
 from tests.federation.secagg.parties import Round, active, config, curious
+from tests.privacy.ledger_factory import Coordinator
+
+DIMENSION = 128
 
 
 def budget_for(plan: FederationPlan, epsilon: float) -> Budget:
@@ -36,29 +39,42 @@ def test_the_epsilons_are_the_core_s() -> None:
 
 
 @pytest.mark.parametrize("threat_model", ["honest_but_curious", "active"])
-def test_the_bytes_are_those_of_a_real_round(threat_model: str) -> None:
-    clients, dimension = 6, 128
+def test_the_bytes_are_those_of_real_rounds(threat_model: str) -> None:
+    (up, down, sent, received), (more_up, more_down, more_sent, more_received) = (
+        (*_traffic(clients, threat_model), *_exchanged(clients, threat_model)) for clients in (6, 9)
+    )
+    # On top of the protocol: six signatures of 128 digits and two receipts; the parameters and
+    # signed JSON, in which each further member of an invitation takes 64 digits, "" and a comma.
+    assert more_up - up == more_sent - sent
+    assert more_down - down == more_received - received + 3 * 67
+    (receipt, *_) = Coordinator("clinics").collect("0" * 32, "triage")
+    assert up - sent == 6 * 128 + 2 * len(receipt.to_bytes())
+    assert 4 * DIMENSION < down - received < 6_000
+
+
+def _traffic(clients: int, threat_model: str) -> tuple[int, int]:
+    found = traffic(document_plan(cohort=clients, threat_model=threat_model, colluders=0))
+    return found.up, found.down
+
+
+def _exchanged(clients: int, threat_model: str) -> tuple[int, int]:
+    """Bytes that a client sends and is sent in a round that all machines play to the end."""
     plan = document_plan(cohort=clients, threat_model=threat_model, colluders=0)
     choose = active if threat_model == "active" else curious
     terms = choose(clients, plan.privacy.min_survivors)
     assert terms == plan.aggregation(clients)
-    round_ = Round(config(terms, dimension))
-    sent, received = [len(round_.parties[0].client.message)], []
+    round_ = Round(config(terms, DIMENSION))
+    sent, received = len(round_.parties[0].client.message), 0
     for party in round_.parties:
         round_.server.receive(party.index, party.client.message)
     for stage in range(1, 5):
         round_.server.close()
-        received.append(len(round_.server.outbox[0]))
+        received += len(round_.server.outbox[0])
         for index, request in round_.server.outbox.items():
             answer = round_.parties[index].answer(stage, request)
             round_.server.receive(index, answer)
-            if index == 0:
-                sent.append(len(answer))
-    found = traffic(plan)
-    # What comes on top of the protocol: signatures and receipts; parameters and signed JSON.
-    signatures, parameters = 6 * 128, 4 * dimension
-    assert 0 < found.up - sum(sent) - signatures < 4_000
-    assert 0 < found.down - sum(received) - parameters < 6_000
+            sent += len(answer) if index == 0 else 0
+    return sent, received
 
 
 def test_traffic_grows_with_the_parameters_and_the_cohort() -> None:

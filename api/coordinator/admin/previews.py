@@ -15,7 +15,7 @@ from federation.coordinator import overview, populations
 from federation.plan_request import PlanRequest, PlanRequestError, ResolvedPlan, resolve
 from federation.preview import BudgetFit, Preview, preview
 from federation.statement import Guarantee, finite
-from privacy.guarantee import Epsilons
+from privacy.guarantee import Epsilon, Epsilons
 
 router = APIRouter(
     prefix="/v1/admin/federations", tags=["Federations"], responses=responses(400, 401, 403)
@@ -36,7 +36,10 @@ class BudgetFitBody(BaseModel):
     epsilon_limit: float
     delta: float
     order: int
+    mode: str
     unit: str
+    adjacency: str
+    trust: str
     epsilon_committed: float | None
     epsilon_after: float | None
     refusal: str | None
@@ -98,7 +101,7 @@ def _body(found: Preview) -> PreviewBody:
         seconds_expected=found.duration.expected,
         seconds_longest=found.duration.longest,
         seconds_all_rounds=found.longest_total,
-        budget=None if found.budget is None else _fit(found.budget),
+        budget=None if found.budget is None else _fit(found.budget, found.total.coordinator),
         refusal=(
             f"there is no population {found.plan.population!r}"
             if found.budget is None
@@ -116,12 +119,15 @@ def _guarantees(three: Epsilons) -> GuaranteesBody:
     )
 
 
-def _fit(fit: BudgetFit) -> BudgetFitBody:
+def _fit(fit: BudgetFit, whole: Epsilon) -> BudgetFitBody:
     return BudgetFitBody(
         epsilon_limit=fit.limit.epsilon,
         delta=fit.limit.delta,
         order=fit.limit.order,
+        mode=whole.mode,
         unit=fit.limit.unit,
+        adjacency=whole.adjacency,
+        trust=whole.trust,
         epsilon_committed=finite(fit.committed),
         epsilon_after=finite(fit.committed_after),
         refusal=fit.refusal,

@@ -103,7 +103,10 @@ def test_a_preview_gives_the_core_s_numbers_and_stores_nothing(
         assert one["delta"] == 1e-5 and one["trust"]
     assert found["refusal"] is None
     assert found["budget"]["epsilon_committed"] == 0.0
-    assert 0 < found["budget"]["epsilon_after"] <= 4.3
+    fit = found["budget"]
+    assert 0 < fit["epsilon_after"] <= 4.3
+    assert (fit["mode"], fit["unit"], fit["adjacency"]) == ("document", "subject", "zero-out")
+    assert fit["trust"] == core.coordinator.trust and fit["delta"] == 1e-5
     assert refusal(staffed.admin.get("/v1/admin/federations/previewed"), 404)
     budget = staffed.admin.get(f"/v1/admin/populations/{population}").json()
     assert budget["epsilon_reserved"] == 0.0

@@ -38,7 +38,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
         place = stack.enter_context(site(tmp_path_factory.mktemp("audited") / "home", count=3))
         for silent in ([], place.participants, []):
             place.open_round()
-            place.play(silent=silent, since=Stage.ENLISTING)
+            place.play(drops={Stage.ENLISTING: silent})
         opened = place.coordinator
         auditor = stack.enter_context(client_of(opened, place.url, Role.AUDITOR))
         admin = stack.enter_context(client_of(opened, place.url, Role.ADMIN))
@@ -86,6 +86,8 @@ def test_budgets_say_what_is_spent_reserved_and_left(audited: Audited) -> None:
     assert (budget["unit"], budget["adjacency"], budget["modes"]) == (
         "node", "zero-out", ["client"],
     )  # fmt: skip
+    promised = statement(plan).guarantees[0]
+    assert (account["epsilon_plan"], account["delta_plan"]) == (promised.epsilon, promised.delta)
     assert budget["delta"] == plan.privacy.delta and account["trust"].startswith("at least 3")
 
 
