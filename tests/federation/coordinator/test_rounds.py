@@ -30,7 +30,7 @@ from privacy.ledger_records import Result
 from privacy.signing import Domain
 from privacy.verification import verify
 from storage.coordinator_tables import CoordinatorBase, Message, Outgoing, Round
-from tests.coordinators import FEDERATION, Site
+from tests.coordinators import FEDERATION, Site, guests
 from tests.federation.participants import Participant
 
 FOUR_STAGES = (Stage.KEYS, Stage.SHARES, Stage.MASKED, Stage.SURVIVORS)
@@ -72,10 +72,11 @@ def test_a_round_releases_the_step_of_the_exact_sum_though_one_drops_out_in_each
     place: Site,
 ) -> None:
     before, spent = newest(place), charged(place)
-    round_id = place.open_round()
-    nodes = place.participants
-    stages = [stage for stage in Stage if not stage.is_over][1:]
-    ended = place.play(drops={stage: [nodes[i]] for i, stage in enumerate(stages)})
+    with guests(place, 3):
+        round_id = place.open_round()
+        nodes = list(place.participants)
+        stages = [stage for stage in Stage if not stage.is_over][1:]
+        ended = place.play(drops={stage: [nodes[i]] for i, stage in enumerate(stages)})
     assert (ended.stage, ended.reason, ended.survivors) == (Stage.RELEASED, None, 4)
     plan = nodes[-1].plan(FEDERATION)
     # The first three have not sent a masked vector; the next two left when theirs was in the sum.
