@@ -18,7 +18,7 @@ from sqlalchemy import update as update_rows
 
 from federation.adapter_spec import parameters_from_bytes
 from federation.coordinator import driver, populations, provenance, rounds, versions
-from federation.coordinator.leases import take
+from federation.coordinator.leases import commit, take
 from federation.invitation import Stage
 from federation.optimiser import OptimiserState, step
 from federation.plan import FederationPlan
@@ -189,6 +189,9 @@ def test_a_worker_that_died_is_replaced_when_its_lease_has_run_out(place: Site) 
         session.execute(update_rows(Round).where(Round.id == round_id).values(lease_until=1.0))
     assert rounds.advance(place.authority, round_id)
     assert place.round().stage == Stage.KEYS
+    # The first was only slow, and comes too late.
+    assert not commit(place.authority, lost, lambda _session, round_: setattr(round_, "joined", 0))
+    assert place.round().joined == len(place.participants)
 
 
 def test_stored_vectors_are_uniform_and_gone_when_the_round_ends(place: Site) -> None:
