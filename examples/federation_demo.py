@@ -117,12 +117,16 @@ def _upload(owner: httpx.Client, own: list[Card]) -> None:
 
 def _plan_file(folder: Path, kind: str, member: Member) -> Path:
     """What the admin wants to train, as a file for `alcove coordinator federation create`."""
-    models = checked(member.owner.get("/v1/federation/models"))
+    models = checked(member.owner.get("/v1/federation/models"))["data"]
+    model = next(one for one in models if one["kind"] == kind)
     subjects = sum(1 for workshop in WORKSHOPS for _ in cards(workshop))
     plan: dict[str, Any] = {
         "population": POPULATION,
         "federation": f"{kind}-one",
-        "adapter": {**models[kind], "rank": 4, "seed": 7},
+        "adapter": {
+            "kind": kind, "base_model": model["identity"], "dimension": model["dimension"],
+            "rank": 4, "seed": 7,
+        },
         "mode": "document",
         "epsilon": EPSILON if kind == "retriever" else EPSILON / 2,
         "delta": DELTA,
