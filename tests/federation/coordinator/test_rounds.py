@@ -18,7 +18,7 @@ from sqlalchemy import update as update_rows
 
 from federation.adapter_spec import parameters_from_bytes
 from federation.coordinator import driver, populations, provenance, rounds, versions
-from federation.coordinator.leases import take
+from federation.coordinator.leases import commit, take
 from federation.invitation import Stage
 from federation.optimiser import OptimiserState, step
 from federation.plan import FederationPlan
@@ -30,7 +30,7 @@ from privacy.ledger_records import Result
 from privacy.signing import Domain
 from privacy.verification import verify
 from storage.coordinator_tables import CoordinatorBase, Message, Outgoing, Round
-from tests.coordinators import FEDERATION, Site
+from tests.coordinators import FEDERATION, Site, guests
 from tests.federation.participants import Participant
 
 FOUR_STAGES = (Stage.KEYS, Stage.SHARES, Stage.MASKED, Stage.SURVIVORS)
@@ -72,10 +72,11 @@ def test_a_round_releases_the_step_of_the_exact_sum_though_one_drops_out_in_each
     place: Site,
 ) -> None:
     before, spent = newest(place), charged(place)
-    round_id = place.open_round()
-    nodes = place.participants
-    stages = [stage for stage in Stage if not stage.is_over][1:]
-    ended = place.play(drops={stage: [nodes[i]] for i, stage in enumerate(stages)})
+    with guests(place, 3):
+        round_id = place.open_round()
+        nodes = list(place.participants)
+        stages = [stage for stage in Stage if not stage.is_over][1:]
+        ended = place.play(drops={stage: [nodes[i]] for i, stage in enumerate(stages)})
     assert (ended.stage, ended.reason, ended.survivors) == (Stage.RELEASED, None, 4)
     plan = nodes[-1].plan(FEDERATION)
     # The first three have not sent a masked vector; the next two left when theirs was in the sum.
@@ -188,6 +189,9 @@ def test_a_worker_that_died_is_replaced_when_its_lease_has_run_out(place: Site) 
         session.execute(update_rows(Round).where(Round.id == round_id).values(lease_until=1.0))
     assert rounds.advance(place.authority, round_id)
     assert place.round().stage == Stage.KEYS
+    # The first was only slow, and comes too late.
+    assert not commit(place.authority, lost, lambda _session, round_: setattr(round_, "joined", 0))
+    assert place.round().joined == len(place.participants)
 
 
 def test_stored_vectors_are_uniform_and_gone_when_the_round_ends(place: Site) -> None:
