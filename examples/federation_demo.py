@@ -142,7 +142,7 @@ def _plan_file(folder: Path, kind: str, member: Member) -> Path:
             "training_seconds": 4 if kind == "retriever" else 120, "interval_seconds": 0,
         },
         "optimiser": {
-            "name": "fedavg", "learning_rate": 15.0, "beta1": 0.8,
+            "name": "fedavg", "learning_rate": 3.0, "beta1": 0.9,
         },
         "public_passages": public_passages(),
     }  # fmt: skip
