@@ -16,7 +16,7 @@ import httpx
 
 from cli.errors import CommandError, readable_home_errors, readable_settings_errors
 from cli.output import message_console
-from storage.home import HomeBusyError, HomeError, NodeHome
+from storage.home import HomeBusyError, HomeError, NodeHome, ServedHome
 
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.2
@@ -81,7 +81,7 @@ def quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def running_server(home: NodeHome) -> Address | None:
+def running_server(home: ServedHome) -> Address | None:
     """Where the server of the folder listens; None if there is none.
 
     The file that one left behind that crashed is recognised, and removed: the folder's lock is
@@ -116,7 +116,8 @@ def _own_server(home: Path, need: Need) -> Iterator[httpx.Client]:
 
     from api.node.node import Node
     from cli import logs
-    from cli.server import NodeServer, listen
+    from cli.listening import listen
+    from cli.server import NodeServer
 
     logs.configure("command")
     with readable_home_errors(home):
@@ -131,11 +132,17 @@ def _own_server(home: Path, need: Need) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def open_client(address: Address) -> Iterator[httpx.Client]:
+def open_client(
+    address: Address, *, what: str = "node", trust: ssl.SSLContext | None = None
+) -> Iterator[httpx.Client]:
+    """A client of a server, a node where `what` says nothing else.
+
+    Without `trust` no certificate is accepted but the server's own, as it has announced it.
+    """
     client = httpx.Client(
         base_url=address.url,
         headers={"Authorization": f"Bearer {address.key}"},
-        verify=_trust(address.certificate),
+        verify=trust or pinned(address.certificate),
         timeout=httpx.Timeout(CONNECT_SECONDS, read=None),
         # Not through a proxy that the environment names.
         trust_env=False,
@@ -146,11 +153,11 @@ def open_client(address: Address) -> Iterator[httpx.Client]:
             yield client
         except httpx.TransportError as error:
             raise CommandError(
-                f"the node at {address.url} stopped answering: {error or type(error).__name__}"
+                f"the {what} at {address.url} stopped answering: {error or type(error).__name__}"
             ) from error
 
 
-def _trust(certificate: str | None) -> ssl.SSLContext:
+def pinned(certificate: str | None) -> ssl.SSLContext:
     """Trust the server's own certificate and no other, whatever name it is for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -168,7 +175,7 @@ def _refuse(response: httpx.Response) -> None:
         error = response.json()["error"]
         message, code = str(error["message"]), str(error["code"])
     except (ValueError, KeyError, TypeError):
-        message, code = f"the node answered {response.status_code}", "http_error"
+        message, code = f"the server answered {response.status_code}", "http_error"
     retry_after = float(response.headers.get("Retry-After", 1))
     raise RefusedError(message, response.status_code, code, retry_after)
 

@@ -30,8 +30,8 @@ def os_error_message(error: OSError) -> str:
 
 
 @contextmanager
-def readable_settings_errors(home: Path) -> Iterator[None]:
-    """Raise CommandError with a line for each entry that NodeSettings refuses."""
+def readable_settings_errors(home: Path, prefix: str = "ALCOVE_") -> Iterator[None]:
+    """Raise CommandError with a line for each entry that a server's settings refuse."""
     from pydantic import ValidationError
 
     try:
@@ -46,7 +46,7 @@ def readable_settings_errors(home: Path) -> Iterator[None]:
                 lines.append(f"settings: {message}")
                 continue
             name = str(detail["loc"][0])
-            variable = f"ALCOVE_{name.upper()}"
+            variable = f"{prefix}{name.upper()}"
             place = variable if variable in os.environ else str(home / "settings.toml")
             known = "there is no such setting" if detail["type"] == "extra_forbidden" else message
             lines.append(f"{place}: {name}: {known}")
@@ -54,8 +54,8 @@ def readable_settings_errors(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def readable_home_errors(home: Path) -> Iterator[None]:
-    """Raise CommandError where the folder is not, or cannot be, one that a node can use."""
+def readable_home_errors(home: Path, database: str = "node.db") -> Iterator[None]:
+    """Raise CommandError where the folder, or the database in it, cannot be used."""
     from alembic.util.exc import CommandError as MigrationError
     from sqlalchemy.exc import DatabaseError
 
@@ -71,8 +71,8 @@ def readable_home_errors(home: Path) -> Iterator[None]:
     except HomeError as error:
         raise CommandError(str(error)) from error
     except DatabaseError as error:
-        raise CommandError(f"{home / 'node.db'} cannot be used: {error.orig}") from error
+        raise CommandError(f"{home / database} cannot be used: {error.orig}") from error
     except MigrationError as error:
         raise CommandError(
-            f"{home / 'node.db'} was not made by this version of alcove: {error}"
+            f"{home / database} was not made by this version of alcove: {error}"
         ) from error

@@ -8,7 +8,16 @@ from io import TextIOWrapper
 
 import typer
 
-from cli import assistants, documents, keys, node
+from cli import (
+    assistants,
+    audit,
+    coordinator,
+    documents,
+    federation,
+    keys,
+    node,
+    questions,
+)
 from cli.ask import ask
 from cli.errors import FAILED, os_error_message
 from cli.evaluate import evaluate
@@ -24,13 +33,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(node.app, name="node")
+for command in (federation.join, federation.leave, federation.pause, federation.resume):
+    node.app.command()(command)
 app.command()(ingest)
 app.command()(ask)
 app.command()(search)
 app.add_typer(assistants.app, name="assistant")
 app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
+app.add_typer(questions.app, name="question")
+app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
+app.add_typer(coordinator.app, name="coordinator")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

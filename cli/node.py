@@ -60,7 +60,8 @@ def serve(
     from api.node.node import Node
     from cli import logs
     from cli.client import running_server
-    from cli.server import NodeServer, Tls, listen
+    from cli.listening import Tls, listen
+    from cli.server import NodeServer
     from storage.home import HomeBusyError, NodeHome
 
     logs.configure("server")
@@ -77,7 +78,7 @@ def serve(
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = Tls(settings.tls_certificate, settings.tls_key)
     try:
-        server = NodeServer(node, listener, tls=tls)
+        server = NodeServer(node, listener, participate=True, tls=tls)
     except OSError as error:
         raise CommandError(f"the certificate or its key cannot be used: {error}") from error
     # A service manager's way to stop is the same as Ctrl-C.
@@ -90,8 +91,10 @@ def serve(
 
 
 def _serve(server: NodeServer, node: Any, settings: NodeSettings, as_json: bool) -> None:
+    from cli.listening import own_certificate
+
     certificate = settings.tls_certificate
-    own = None if certificate is None else _own_certificate(certificate)
+    own = None if certificate is None else own_certificate(certificate)
     node.home.announce(server.url, node.session_key.get_secret_value(), own)
     try:
         if as_json:
@@ -103,12 +106,6 @@ def _serve(server: NodeServer, node: Any, settings: NodeSettings, as_json: bool)
     finally:
         # While the folder is still locked: a server that follows announces itself there.
         node.home.withdraw()
-
-
-def _own_certificate(path: Path) -> str:
-    """The first certificate of a chain, PEM."""
-    end = "-----END CERTIFICATE-----"
-    return path.read_text().partition(end)[0] + end
 
 
 @app.command()

@@ -4,58 +4,35 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import uvicorn
 
 from api.node.app import create_app
 from api.node.node import Node
-from cli.errors import CommandError, os_error_message
+from cli.errors import CommandError
+from cli.listening import Tls, url_of
 
 THREAD = "server"
 # Answers that are still being streamed get this long before they are cut.
 GRACE_SECONDS = 3
 # Loading a model cannot be interrupted; what it had begun is done again at the next start.
 LOADING_GRACE_SECONDS = 2.0
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """A certificate with its chain, and its key, both PEM."""
-
-    certificate: Path
-    key: Path
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        CommandError: the address is not this machine's or the port is not free.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise CommandError(
-            f"cannot listen on {host}, port {port}: {os_error_message(error)}"
-        ) from error
-    # Connections inherit it. Without it the body of an answer waits 40 ms for the client's
-    # acknowledgement of the head; asyncio sets it on sockets that it made itself only.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 class NodeServer:
     """Serves an opened node on a listening socket until the `with` block ends, then closes both."""
 
     def __init__(
-        self, node: Node, listener: socket.socket, *, load: bool = True, tls: Tls | None = None
+        self,
+        node: Node,
+        listener: socket.socket,
+        *,
+        load: bool = True,
+        participate: bool = False,
+        tls: Tls | None = None,
     ) -> None:
-        """With `load` the models are loaded too (api.node.app.create_app).
+        """`load` and `participate`: see `api.node.app.create_app`.
 
         Raises:
             OSError: the certificate or its key cannot be read or do not match.
@@ -65,7 +42,7 @@ class NodeServer:
         self._over = threading.Event()
         self._failure: Exception | None = None
         config = uvicorn.Config(
-            create_app(node, self._failed, load=load),
+            create_app(node, self._failed, load=load, participate=participate),
             lifespan="on",
             ws="none",
             log_config=None,
@@ -79,11 +56,7 @@ class NodeServer:
         config.load()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
-        host, port = listener.getsockname()[:2]
-        local = LOOPBACK.get(host, host)
-        self.url = (
-            f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
-        )
+        self.url = url_of(listener, tls)
 
     def check(self) -> None:
         """Raise CommandError if the models could not be loaded."""

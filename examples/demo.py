@@ -1,54 +1,50 @@
-"""`make demo`: a node from nothing, with four organisations' documents, asked over HTTP."""
+"""`make demo`: a node from nothing, asked over HTTP, and then a federation of three."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 from openai import APIStatusError, OpenAI
-from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from examples import federation_demo
+from examples.processes import DemoError, alcove_json, checked, console, serve, step
 
 EXAMPLES = Path(__file__).parent
 QUESTIONS: list[dict[str, Any]] = [
     json.loads(line) for line in (EXAMPLES / "questions.jsonl").open(encoding="utf-8")
 ]
 ORGANISATIONS = list(dict.fromkeys(row["organisation"] for row in QUESTIONS))
-START_SECONDS = 300
 QUESTIONS_EACH = 2
-
-console = Console(width=min(Console().width, 100))
-
-
-class DemoError(Exception):
-    """Something that the demo promises did not happen."""
 
 
 def main() -> None:
     """Run every step; anything that does not hold ends it with an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the server up at the end")
-    keep = parser.parse_args().keep
+    parser.add_argument("--generator", action="store_true", help="also train the generator once")
+    chosen = parser.parse_args()
+    keep = chosen.keep
     home = Path(tempfile.mkdtemp(prefix="alcove-demo-"))
     with ExitStack() as cleaning:
         if not keep:
             cleaning.callback(shutil.rmtree, home, ignore_errors=True)
         step(f"A node in {home}")
         owner_key = make_node(home)
-        server, url = cleaning.enter_context(serve(home, keep))
+        with console.status("loading the models (the first time a minute) ..."):
+            server, url = cleaning.enter_context(serve(home, "node", keep=keep))
+        console.print(f"serving on {url}")
         owner = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {owner_key}"}, timeout=120
         )
@@ -59,6 +55,9 @@ def main() -> None:
         ask_all(url, keys)
         show_separation(url, keys)
         show_erasure(owner, home)
+        federation_folder = Path(tempfile.mkdtemp(prefix="alcove-federation-"))
+        cleaning.callback(shutil.rmtree, federation_folder, ignore_errors=True)
+        federation_demo.run(federation_folder, generator=chosen.generator)
         if keep:
             step("The server stays up")
             console.print(f"URL  {url}\nkey  {owner_key}\nstop it with: kill {server.pid}")
@@ -66,52 +65,9 @@ def main() -> None:
 
 def make_node(home: Path) -> str:
     """Create the node; returns its first key."""
-    done = subprocess.run(
-        [*ALCOVE, "node", "init", "--home", str(home), "--json"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    key: str = json.loads(done.stdout)["key"]
+    key: str = alcove_json("node", "init", "--home", str(home))["key"]
     console.print("Its first key is shown once and kept as a hash only.")
     return key
-
-
-@contextmanager
-def serve(home: Path, keep: bool) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A real server process on a free loopback port."""
-    log = (home / "server.log").open("wb")
-    process = subprocess.Popen(
-        [*ALCOVE, "node", "serve", "--home", str(home), "--port", "0"],
-        stdout=log, stderr=log, start_new_session=keep,
-    )  # fmt: skip
-    try:
-        with console.status("loading the models (the first time a minute) ..."):
-            url = wait_until_ready(home, process)
-        console.print(f"serving on {url}")
-        yield process, url
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if not keep:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-
-def wait_until_ready(home: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise DemoError((home / "server.log").read_text())
-        address = home / "server.json"
-        if address.exists():
-            url: str = json.loads(address.read_text())["url"]
-            try:
-                if httpx.get(f"{url}/ready").status_code == 200:
-                    return url
-            except httpx.TransportError:
-                pass  # it has its port but does not listen yet
-        time.sleep(0.2)
-    raise DemoError(f"the server was not ready after {START_SECONDS} s")
 
 
 def make_assistant(owner: httpx.Client, name: str) -> str:
@@ -219,21 +175,6 @@ def show_erasure(owner: httpx.Client, home: Path) -> None:
         raise DemoError(f"erased text stands in {holding}")
     console.print("its text stands in no file of the node's folder any more")
 
-
-def step(title: str) -> None:
-    console.print()
-    console.rule(f"[bold]{title}", align="left")
-
-
-def checked(response: httpx.Response) -> Any:
-    """The body of a success."""
-    if response.is_error:
-        raise DemoError(f"{response.request.url}: {response.status_code} {response.text}")
-    return response.json()
-
-
-ALCOVE = (sys.executable, "-m", "cli.main")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 if __name__ == "__main__":
     try:

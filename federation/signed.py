@@ -57,15 +57,25 @@ class Signed(Generic[Record]):
         Raises:
             SignedError: for anything else.
         """
+        signed = Signed.read(data, record_type, domain)
+        if signed.signer != signer:
+            raise SignedError(f"not a valid signed {domain.name.lower()}: by another key")
+        return signed
+
+    @staticmethod
+    def read(data: bytes, record_type: type[Record], domain: Domain) -> Signed[Record]:
+        """The same, by whichever signer it names: for a record that says who has to sign it.
+
+        Raises:
+            SignedError: for anything but a record with a valid signature.
+        """
         try:
             value = parse_canonical(data)
             if not isinstance(value, dict) or value.keys() != {"record", "signer", "signature"}:
                 raise ValueError("it is not a signed record")
-            if value["signer"] != signer:
-                raise ValueError("another key has signed it")
-            signature = value["signature"]
-            if not isinstance(signature, str):
-                raise ValueError("the signature is not a text")
+            signer, signature = value["signer"], value["signature"]
+            if not isinstance(signer, str) or not isinstance(signature, str):
+                raise ValueError("signer and signature are texts")
             verify_signature(signer, domain, canonical_bytes(value["record"]), signature)
             record = from_json(record_type, value["record"])
         except (CanonicalError, BadSignatureError, ValueError) as error:

@@ -43,6 +43,15 @@ class ChatTokenizer:
             turns = _without_system(turns)
         return self._template(turns)
 
+    def encode_reply(self, text: str) -> list[int]:
+        """Token ids of what the assistant says after a prompt, and of the end of its turn."""
+        with self._lock:
+            ids: list[int] = self._tokenizer.encode(
+                self._special.sub(_broken, text), add_special_tokens=False
+            )
+        end = self._tokenizer.eos_token_id
+        return ids if end is None else [*ids, int(end)]
+
     def text_stream(self, stop: Sequence[str]) -> "TextStream":
         """A decoder for one reply."""
         return TextStream(self._tokenizer, stop)

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+MOST_TOKENS = 1024
+"""Of one pass: full logits of more take gigabytes with a vocabulary of 49,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorTerms:
-    """Lengths, which bound a row's time and memory, and the local work.
+    """How the generator adapter is trained: public, part of the plan, the same at every node.
 
     Attributes:
-        examples_per_subject: most examples of one subject that count.
-        prompt_tokens, answer_tokens: longer ones are cut.
-        local_steps: gradient steps of a node in mode `client`.
-        learning_rate: of those steps.
+        max_prompt_tokens: what a prompt may take; passages that do not fit are cut or left out.
+        max_answer_tokens: an answer's later tokens are cut.
+        max_examples_per_subject: the first so many by id are used.
+        micro_batch: examples of one pass of the model.
+        local_steps: steps of gradient descent in one local update (mode `client`).
+        local_batch: examples of a local step, drawn without replacement; all if there are fewer.
+        learning_rate: of a local step, on the mean gradient of its examples.
+
+    Raises:
+        ValueError: a count is not a positive whole number, the learning rate not positive and
+            finite, or a pass has more than 1,024 tokens.
     """
 
-    examples_per_subject: int = 4
-    prompt_tokens: int = 192
-    answer_tokens: int = 48
+    max_prompt_tokens: int = 192
+    max_answer_tokens: int = 64
+    max_examples_per_subject: int = 8
+    micro_batch: int = 4
     local_steps: int = 4
-    learning_rate: float = 0.05
+    local_batch: int = 16
+    learning_rate: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("examples_per_subject", "prompt_tokens", "answer_tokens", "local_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a positive number, not {self.learning_rate}")
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if name == "learning_rate":
+                if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
+                    raise ValueError(f"{name} must be a positive number, not {value!r}")
+            elif type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        if self.micro_batch * self.row_tokens > MOST_TOKENS:
+            raise ValueError(
+                f"{self.micro_batch} rows of {self.row_tokens} tokens are more than a pass of"
+                f" {MOST_TOKENS}"
+            )
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a padded row."""
+        return self.max_prompt_tokens + self.max_answer_tokens

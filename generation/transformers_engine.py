@@ -65,7 +65,9 @@ class TransformersEngine:
             OSError: the model cannot be found or read.
         """
         self._files = files
-        model, self._tokenizer, self._end_tokens = _load(files.location, dtype or best_dtype())
+        model, self._tokenizer, self._end_tokens = load_model(
+            files.location, dtype or best_dtype(), "cuda" if torch.cuda.is_available() else "cpu"
+        )
         self._context_length = min(context_length, int(model.config.max_position_embeddings))
         small = model.num_parameters() < _SMALL
         self._cites = not small
@@ -148,9 +150,13 @@ class TransformersEngine:
         await asyncio.to_thread(self._loop.stop)
 
 
-def _load(
-    location: str, dtype: torch.dtype
+def load_model(
+    location: str, dtype: torch.dtype, device: str
 ) -> tuple[PreTrainedModel, ChatTokenizer, frozenset[int]]:
+    """A model in evaluation mode, its tokenizer, and the tokens that end its replies.
+
+    Raises ValueError and OSError as `TransformersEngine` does.
+    """
     noisy = is_progress_bar_enabled()
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -159,7 +165,7 @@ def _load(
             location,
             dtype=dtype,
             use_safetensors=True,
-            device_map="cuda" if torch.cuda.is_available() else "cpu",
+            device_map=device,
         )
         tokenizer = AutoTokenizer.from_pretrained(location)
     finally:

@@ -129,6 +129,10 @@ class SpendingLog:
         """The loss of what is charged, for a unit that took part as often as it may."""
         return self._total((Step.CHARGED,))
 
+    def committed(self) -> Loss:
+        """The loss once everything that is reserved is charged too."""
+        return self._total((Step.RESERVED, Step.CHARGED))
+
     def epsilon_spent(self) -> float:
         """`spent` as an epsilon at the limit's order and delta; for display."""
         return self.limit.epsilon_of(self.spent())

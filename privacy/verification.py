@@ -28,7 +28,8 @@ from typing import BinaryIO
 
 from privacy.ledger import TOLERANCE, Ledger
 from privacy.ledger_records import Mechanism, RoundFacts, unseal
-from privacy.plan import PrivacyPlan
+from privacy.limits import Unit
+from privacy.plan import Mode, PrivacyPlan
 from privacy.receipts import (
     Receipt,
     ReceiptError,
@@ -96,6 +97,8 @@ class VerificationReport:
         other_receipts: (federation, round) of each round for which more participants' receipts
             were given than the record counts receipts or survivors, or others than it counts.
         limit_changes: in the order of the file.
+        unit: whom the limit and the epsilons are about; None without a readable limit.
+        modes: of the charged plans, in the order of the file.
         epsilon, delta: of everything charged, at the limit's order, recomputed by this project's
             accountant; None without a readable limit.
         epsilon_renyi: the same by dp-accounting's RDP accountant at that order.
@@ -112,6 +115,8 @@ class VerificationReport:
     uncharged: tuple[tuple[str, str], ...]
     other_receipts: tuple[tuple[str, str], ...]
     limit_changes: tuple[LimitChange, ...]
+    unit: Unit | None
+    modes: tuple[Mode, ...]
     epsilon: float | None
     delta: float | None
     epsilon_renyi: float | None
@@ -407,6 +412,8 @@ class _Verification:
             uncharged=tuple(self._uncharged),
             other_receipts=tuple(self._other_receipts),
             limit_changes=tuple(self._limit_changes),
+            unit=None if limit is None else limit.unit,
+            modes=tuple(dict.fromkeys(plan.mode for _, plan, _ in self._charged())),
             epsilon=epsilon,
             delta=None if limit is None else limit.delta,
             epsilon_renyi=renyi,

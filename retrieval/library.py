@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from retrieval import fusion_weight, jobs, lexical
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, Vectors
 from retrieval.erase import Eraser
 from retrieval.index import VectorIndex
 from retrieval.ingest import Ingester
@@ -23,7 +23,7 @@ from retrieval.store import AssistantStore
 from storage.database import Database, note_deletion
 from storage.files import remove
 from storage.home import NodeHome
-from storage.node_tables import Assistant, Document, Job, JobState
+from storage.node_tables import Assistant, Chunk, Document, Job, JobState
 from storage.settings import NodeSettings
 
 log = structlog.get_logger()
@@ -204,6 +204,24 @@ class Library:
         return fusion_weight.learn_from_labels(
             self._database, self.searcher, assistant_id, questions
         )
+
+    def nearest(self, assistant_id: int, vectors: Vectors, k: int) -> list[list[str]]:
+        """The documents of each vector's `k` nearest passages, best first, by dense search alone.
+
+        `vectors` has shape (n, dimension). A document is named once for each of its passages.
+        """
+        found = self._stores[assistant_id].index.search(vectors, k, None)
+        ids = {chunk_id for hits in found for chunk_id, _ in hits}
+        with self._database.read() as session:
+            own = select(Chunk.id, Chunk.document_id).where(
+                Chunk.assistant_id == assistant_id, Chunk.id.in_(ids)
+            )
+            documents: dict[int, str] = dict(session.execute(own).all())
+        return [[documents[i] for i, _ in hits if i in documents] for hits in found]
+
+    def blank_deletions(self) -> None:
+        """Have the bytes of rows that were deleted elsewhere blanked, as an erasure does."""
+        self._eraser.wake()
 
     def _open(self, assistant: Assistant) -> AssistantStore:
         if assistant.embedder != self._embedder.identity:

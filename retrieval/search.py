@@ -18,6 +18,7 @@ from retrieval import filters, fusion, lexical
 from retrieval.embedding import Embedder, Vectors
 from retrieval.filters import Filter
 from retrieval.index import Ids, VectorIndex
+from retrieval.query_map import QueryMap
 from retrieval.store import AssistantStore
 from storage.database import Database
 from storage.node_tables import Assistant, Chunk, Document
@@ -83,6 +84,7 @@ class DenseSearcher:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self._query_map: QueryMap | None = None
         self._waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         # Nothing comes after the end, so that nobody waits for an answer that cannot come.
         self._turn = threading.Lock()
@@ -93,7 +95,7 @@ class DenseSearcher:
     def search(
         self, question: str, index: VectorIndex, allowed: Ids | None
     ) -> Future[tuple[Vectors, list[tuple[int, float]]]]:
-        """The question's unit vector, shape (dimension,), and its best (id, cosine).
+        """The question's unit vector as mapped, shape (dimension,), and its best (id, cosine).
 
         Raises:
             RuntimeError: it is closed.
@@ -104,6 +106,15 @@ class DenseSearcher:
                 raise RuntimeError("the search is closed")
             self._waiting.put(_Task(question, index, allowed, result))
         return result
+
+    def set_query_map(self, query_map: QueryMap | None) -> None:
+        """See `Searcher.set_query_map`."""
+        if query_map is not None and query_map.dimension != self._embedder.dimension:
+            raise ValueError(
+                f"the query map is for vectors of {query_map.dimension} numbers; the embedder's"
+                f" have {self._embedder.dimension}"
+            )
+        self._query_map = query_map
 
     def close(self) -> None:
         with self._turn:
@@ -130,7 +141,10 @@ class DenseSearcher:
                         task.result.set_exception(error)
 
     def _answer(self, batch: list[_Task]) -> None:
+        query_map = self._query_map
         vectors = self._embedder.questions([task.question for task in batch])
+        if query_map is not None:
+            vectors = query_map.apply(vectors)
         together: dict[int, list[int]] = {}
         for place, task in enumerate(batch):
             # A filter belongs to one question, so only unfiltered ones share a search.
@@ -231,6 +245,16 @@ class Searcher:
             dense=(stored.reshape(len(rows), len(vector)) @ vector).astype(np.float64),
             lexical=np.array([words.get(row.id, 0.0) for row in rows], np.float64),
         )
+
+    def set_query_map(self, query_map: QueryMap | None) -> None:
+        """Map the questions of all assistants from now on; None leaves them as embedded.
+
+        A search that is under way keeps the map that it began with.
+
+        Raises:
+            ValueError: the map's dimension is not the embedder's.
+        """
+        self._dense.set_query_map(query_map)
 
     def close(self) -> None:
         self._dense.close()

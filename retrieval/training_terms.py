@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
 class MapTerms:
-    """The loss and the local work.
+    """How the query map is trained: public, part of the plan, the same at every node.
 
     Attributes:
-        temperature: divisor of cosines in the loss (tau).
-        examples_per_subject: most examples of one subject that count.
-        positives, negatives: most passages of each kind in an example; public ones not counted.
-        local_steps: gradient steps of a node in mode `client`.
-        learning_rate: of those steps.
+        temperature: tau, divides cosines.
+        max_examples_per_subject: the first so many by id are used.
+        max_positives, max_negatives: of an example's own passages the first so many are used.
+        local_steps: steps of gradient descent in one local update (mode `client`).
+        local_batch: examples of a local step, drawn without replacement; all if there are fewer.
+        learning_rate: of a local step, on the mean gradient of its examples.
+
+    Raises:
+        ValueError: a count is not a positive whole number, or a number not positive and finite.
     """
 
     temperature: float = 0.05
-    examples_per_subject: int = 8
-    positives: int = 4
-    negatives: int = 16
-    local_steps: int = 8
-    learning_rate: float = 1.0
+    max_examples_per_subject: int = 16
+    max_positives: int = 4
+    max_negatives: int = 16
+    local_steps: int = 5
+    local_batch: int = 256
+    learning_rate: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "learning_rate"):
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive number, not {value}")
-        for name in ("examples_per_subject", "positives", "local_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.negatives < 0:
-            raise ValueError(f"negatives must be 0 or more, not {self.negatives}")
+            if name in ("temperature", "learning_rate"):
+                if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
+                    raise ValueError(f"{name} must be a positive number, not {value!r}")
+            elif type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")

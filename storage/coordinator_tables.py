@@ -116,12 +116,12 @@ class OldIdentity(CoordinatorBase):
 
 
 class ParticipantSession(CoordinatorBase):
-    """A challenge, and once it was signed the bearer token that came of it (SHA-256)."""
+    """A challenge that was signed, once, and the bearer token that came of it (SHA-256)."""
 
     __tablename__ = "participant_session"
     challenge: Mapped[str] = mapped_column(primary_key=True)
     participant_id: Mapped[int] = mapped_column(ForeignKey("participant.id"), index=True)
-    token_hash: Mapped[bytes | None] = mapped_column(unique=True)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
     expires_at: Mapped[int]
 
 
@@ -172,11 +172,12 @@ class Round(CoordinatorBase):
     revision: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[float | None]
     """Until when one worker alone computes the next state."""
-    stage: Mapped[str] = mapped_column(index=True)
+    stage: Mapped[str]
     deadline: Mapped[float]
     """Seconds since the epoch at the coordinator; nodes are told how many are left."""
     started_at: Mapped[float]
-    ended_at: Mapped[float | None]
+    ended_at: Mapped[float | None] = mapped_column(index=True)
+    """None exactly while `stage` is not the last."""
     reason: Mapped[str | None]
     announcement: Mapped[bytes]
     invitation: Mapped[bytes | None]

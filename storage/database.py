@@ -13,7 +13,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,21 @@ BUSY_MILLISECONDS = 30_000
 CHECKPOINT_RETRY_SECONDS = 0.02
 
 
+WRITING = {"alcove_begin": "BEGIN IMMEDIATE"}
+"""Execution options of a `sqlite_engine` whose transactions take the write lock at once."""
+
+
+def sqlite_engine(path: Path) -> Engine:
+    """Connections to the bundled SQLite, set up as every database here is; none is opened yet."""
+    # An error that is logged must not quote the texts that a statement carried.
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}", module=sqlite, pool_size=20, hide_parameters=True
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
 class Database:
     """The node's database; one process opens it, with one of these.
 
@@ -42,13 +57,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # An error that is logged must not quote the texts that a statement carried.
-        self._engine = create_engine(
-            f"sqlite+pysqlite:///{path}", module=sqlite, pool_size=20, hide_parameters=True
-        )
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
-        self._writer = self._engine.execution_options(alcove_begin="BEGIN IMMEDIATE")
+        self._engine = sqlite_engine(path)
+        self._writer = self._engine.execution_options(**WRITING)
         # Nothing may be written beside `compact`; and SQLite's own lock is polled, this one not.
         self._writing = threading.Lock()
 
@@ -73,15 +83,10 @@ class Database:
 
     def migrate(self) -> None:
         """Make the file, or bring its schema to the newest revision; to be called first."""
-        # SQLite gives its log and its shared memory the permissions of the database file.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        self.path.chmod(0o600)
+        create_private(self.path)
         self._copy.unlink(missing_ok=True)
-        config = Config()
-        config.set_main_option("script_location", "migrations:node")
         with self._engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            upgrade(connection, "node")
             connection.commit()
 
     def compact(self) -> None:
@@ -135,6 +140,23 @@ class Database:
             yield pooled.driver_connection
         finally:
             pooled.close()
+
+
+def create_private(path: Path) -> None:
+    """Make the file of a database if it is not there, mode 0600.
+
+    SQLite gives its log and its shared memory the permissions of the database file.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    path.chmod(0o600)
+
+
+def upgrade(connection: Connection, history: str) -> None:
+    """Bring the schema to the newest revision of `migrations/<history>`; the caller commits."""
+    config = Config()
+    config.set_main_option("script_location", f"migrations:{history}")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def note_deletion(session: Session) -> None:

@@ -24,57 +24,15 @@ class HomeBusyError(HomeError):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeHome:
-    """Paths inside the node's folder. Everything that a node keeps lies below `root`."""
+class ServedHome:
+    """A private folder that one server holds, and that says where the server listens."""
 
     root: Path
-
-    @property
-    def database(self) -> Path:
-        return self.root / "node.db"
-
-    @property
-    def indexes(self) -> Path:
-        return self.root / "indexes"
-
-    @property
-    def uploads(self) -> Path:
-        return self.root / "uploads"
-
-    @property
-    def settings(self) -> Path:
-        return self.root / "settings.toml"
 
     @property
     def address(self) -> Path:
         """Where the running server is and the key that the command line may use meanwhile."""
         return self.root / "server.json"
-
-    def exists(self) -> bool:
-        return self.database.exists()
-
-    def create(self) -> None:
-        """Make the folder, mode 0700; what a stop left of an earlier attempt does not matter.
-
-        Raises:
-            HomeError: there is something else at its place.
-        """
-        if self.root.exists() and not self.root.is_dir():
-            raise HomeError(f"{self.root} is not a folder")
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        own = {self.indexes, self.uploads, self.root / LOCK}
-        known = self.exists() or self.settings.exists() or own.issuperset(self.root.iterdir())
-        if not known:
-            raise HomeError(f"{self.root} is not empty and is not a node's folder")
-        self.root.chmod(0o700)
-        for folder in (self.indexes, self.uploads):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        sync(self.root)
-
-    def require(self) -> None:
-        """Raise HomeError unless a node was made here."""
-        if not self.exists():
-            raise HomeError(f"there is no node in {self.root}: run `alcove node init` first")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -101,3 +59,50 @@ class NodeHome:
 
     def withdraw(self) -> None:
         self.address.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHome(ServedHome):
+    """Paths inside the node's folder. Everything that a node keeps lies below `root`."""
+
+    @property
+    def database(self) -> Path:
+        return self.root / "node.db"
+
+    @property
+    def indexes(self) -> Path:
+        return self.root / "indexes"
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.toml"
+
+    def exists(self) -> bool:
+        return self.database.exists()
+
+    def create(self) -> None:
+        """Make the folder, mode 0700; what a stop left of an earlier attempt does not matter.
+
+        Raises:
+            HomeError: there is something else at its place.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise HomeError(f"{self.root} is not a folder")
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = {self.indexes, self.uploads, self.root / LOCK}
+        known = self.exists() or self.settings.exists() or own.issuperset(self.root.iterdir())
+        if not known:
+            raise HomeError(f"{self.root} is not empty and is not a node's folder")
+        self.root.chmod(0o700)
+        for folder in (self.indexes, self.uploads):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        sync(self.root)
+
+    def require(self) -> None:
+        """Raise HomeError unless a node was made here."""
+        if not self.exists():
+            raise HomeError(f"there is no node in {self.root}: run `alcove node init` first")

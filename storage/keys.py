@@ -7,6 +7,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
@@ -43,7 +44,7 @@ def create(
     secret = secrets.token_urlsafe(32)
     key = Key(
         id=secrets.token_hex(6),
-        secret_hash=_hash(secret),
+        secret_hash=hash_secret(secret),
         label=label,
         scope=scope,
         every_assistant=assistants is None,
@@ -56,17 +57,9 @@ def create(
 
 def verify(session: Session, token: str) -> Principal | None:
     """Whose token this is; None if it is no token, unknown or revoked."""
-    if not token.isascii():
-        return None
-    prefix, _, rest = token.partition("_")
-    key_id, _, secret = rest.partition("_")
-    key = None
-    if prefix == PREFIX:
-        key = session.get(Key, key_id, options=[selectinload(Key.assistants)])
-    # The comparison is made for unknown keys too, so that time tells nothing about ids.
-    expected = key.secret_hash if key is not None else bytes(32)
-    matches = hmac.compare_digest(expected, _hash(secret))
-    if key is None or not matches or key.revoked_at is not None:
+    key_id, secret = split(token)
+    key = session.get(Key, key_id, options=[selectinload(Key.assistants)])
+    if not is_secret(secret, key) or key is None:
         return None
     own = None if key.every_assistant else frozenset(a.id for a in key.assistants)
     return Principal(key.id, key.scope, own)
@@ -87,5 +80,28 @@ def list_all(session: Session) -> Sequence[Key]:
     return session.scalars(query).all()
 
 
-def _hash(secret: str) -> bytes:
+class StoredKey(Protocol):
+    """What is kept of a key, of whichever table."""
+
+    secret_hash: Any
+    revoked_at: Any
+
+
+def split(token: str) -> tuple[str, str]:
+    """Id and secret of a token; of anything else, what matches no key."""
+    prefix, _, rest = token.partition("_")
+    key_id, _, secret = rest.partition("_")
+    return (key_id, secret) if prefix == PREFIX and token.isascii() else ("", "")
+
+
+def is_secret(secret: str, key: StoredKey | None) -> bool:
+    """Whether this is the secret of a key that is in force, compared in constant time."""
+    # The comparison is made for unknown keys too, so that time tells nothing about ids.
+    expected = key.secret_hash if key is not None else bytes(32)
+    matches = hmac.compare_digest(expected, hash_secret(secret))
+    return matches and key is not None and key.revoked_at is None
+
+
+def hash_secret(secret: str) -> bytes:
+    """What is stored of a secret: it has too many bits to be guessed, so one SHA-256 does."""
     return hashlib.sha256(secret.encode()).digest()

@@ -1,4 +1,4 @@
-"""Settings of a node: defaults, then `settings.toml` in its folder, then ALCOVE_* variables."""
+"""Settings of a server: defaults, then `settings.toml` in its folder, then ALCOVE_* variables."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ PACKAGED = "packaged"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class NodeSettings(BaseSettings):
-    """What an owner may choose. Sizes are bytes, times are seconds, lengths are tokens."""
-
-    model_config = SettingsConfigDict(env_prefix="ALCOVE_", extra="forbid", frozen=True)
+class ServerSettings(BaseSettings):
+    """Where a server keeps its folder and listens; what others can reach speaks HTTPS."""
 
     home: Path
 
@@ -31,6 +29,44 @@ class NodeSettings(BaseSettings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     allow_plain_http: bool = False
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _refuse_plain_http(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are set together or not at all")
+        if self.host not in LOOPBACK and self.tls_key is None and not self.allow_plain_http:
+            raise ValueError(
+                f"host {self.host} can be reached by others: set tls_certificate and tls_key, or "
+                "allow_plain_http = true where a proxy in front of the server speaks HTTPS"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        home = init_settings().get("home") or env_settings().get("home")
+        if home is not None:
+            file = Path(home).expanduser() / "settings.toml"
+            sources += (TomlConfigSettingsSource(settings_cls, toml_file=file),)
+        return sources
+
+
+class NodeSettings(ServerSettings):
+    """What an owner may choose. Sizes are bytes, times are seconds, lengths are tokens."""
+
+    model_config = SettingsConfigDict(env_prefix="ALCOVE_", extra="forbid", frozen=True)
 
     embedder: str = PACKAGED
     reranker: str | None = None
@@ -57,20 +93,8 @@ class NodeSettings(BaseSettings):
     max_files_per_upload: int = Field(default=200, ge=1)
     max_pending_bytes: int = Field(default=4_096 * MEBIBYTE, ge=1)
 
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
-
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key are set together or not at all")
-        if self.host not in LOOPBACK and self.tls_key is None and not self.allow_plain_http:
-            raise ValueError(
-                f"host {self.host} can be reached by others: set tls_certificate and tls_key, or "
-                "allow_plain_http = true where a proxy in front of the node speaks HTTPS"
-            )
         if self.upstream_url is not None:
             self._check_upstream(self.upstream_url)
         return self
@@ -86,19 +110,3 @@ class NodeSettings(BaseSettings):
                 f"questions and passages would leave this host for {parts.hostname}: "
                 "set allow_remote_generator = true if that is what you want"
             )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        home = init_settings().get("home") or env_settings().get("home")
-        if home is not None:
-            file = Path(home).expanduser() / "settings.toml"
-            sources += (TomlConfigSettingsSource(settings_cls, toml_file=file),)
-        return sources

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from retrieval.embedding import Embedder
+from tests.postgresql import postgresql
 
 # A busy machine is no failure: how long an example takes is never asserted.
 settings.register_profile("alcove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,3 +26,19 @@ def pytest_configure() -> None:
 def embedder() -> Embedder:
     """The packaged model."""
     return Embedder()
+
+
+@pytest.fixture(scope="session")
+def new_postgresql() -> Iterator[Callable[[], str]]:
+    """Makes a database in a real PostgreSQL server; returns its address."""
+    with postgresql() as fresh:
+        yield fresh
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """What a coordinator's setting of this name may be: each test runs on both."""
+    if request.param == "sqlite":
+        return None
+    fresh: Callable[[], str] = request.getfixturevalue("new_postgresql")
+    return fresh()

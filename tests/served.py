@@ -29,10 +29,19 @@ def alcove_json(*arguments: str) -> Any:
 
 def start_node(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Serve the node in `home` on a free port; returns when it is ready, with its URL."""
+    return _start(home, "node", "serve", "--home", str(home), "--port", "0")
+
+
+def start_coordinator(home: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
+    """The same for the coordinator in `home`."""
+    return _start(home, "coordinator", "serve", "--home", str(home), "--port", "0", *arguments)
+
+
+def _start(home: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
     log = home.parent / "server.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "node", "serve", "--home", str(home), "--port", "0"],
+            [sys.executable, "-m", "cli.main", *arguments],
             env=ENVIRONMENT, cwd=ROOT, stdout=stream, stderr=stream,
         )  # fmt: skip
     deadline = time.monotonic() + READY_SECONDS
@@ -45,7 +54,7 @@ def start_node(home: Path) -> tuple[subprocess.Popen[bytes], str]:
             pass  # it has not come so far yet
         time.sleep(0.2)
     process.kill()
-    raise AssertionError(f"the node did not become ready:\n{log.read_text()}")
+    raise AssertionError(f"the server did not become ready:\n{log.read_text()}")
 
 
 def wait(client: httpx.Client, job_id: str) -> dict[str, Any]:

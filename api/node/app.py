@@ -11,15 +11,18 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from api import errors
+from api.metrics import MeasuringMiddleware
 from api.node import (
     assistants,
     chat,
     documents,
     embeddings,
+    federation,
     health,
     jobs,
     keys,
     models,
+    questions,
     search,
 )
 from api.node.auth import KeyMiddleware
@@ -33,19 +36,24 @@ LARGEST_BODY = 2 * MEBIBYTE
 
 
 def create_app(
-    node: Node, on_failure: Callable[[Exception], None], *, load: bool = True
+    node: Node,
+    on_failure: Callable[[Exception], None],
+    *,
+    load: bool = True,
+    participate: bool = False,
 ) -> FastAPI:
     """The application of an opened node; its models load while it answers /health already.
 
     `on_failure` is called, in another thread, with the reason why they cannot be loaded. Without
     `load` it stays "starting", which is enough for keys and for reading what the database holds.
+    `participate`: see `Node.load`.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         def load_models() -> None:
             try:
-                node.load()
+                node.load(participate=participate)
                 log.info("ready")
             except Exception as error:
                 on_failure(error)
@@ -74,9 +82,10 @@ def create_app(
     app.add_middleware(SlowBodyMiddleware)
     app.add_middleware(KeyMiddleware, node=node)
     app.state.metrics = health.Metrics()
-    app.add_middleware(health.MeasuringMiddleware, metrics=app.state.metrics)
+    app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (
-        models, chat, embeddings, search, assistants, documents, jobs, keys, health
+        models, chat, embeddings, search, assistants, documents, jobs, keys, federation, questions,
+        health,
     ):  # fmt: skip
         app.include_router(feature.router)
     return app

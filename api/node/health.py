@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from sqlalchemy import func, select
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import responses
+from api.metrics import RequestMetrics
 from api.node.auth import NodeDep, NodeOwner
 from storage.node_tables import Assistant, Chunk, Document, ItemState, JobItem
-
-METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"})
 
 router = APIRouter(tags=["Operations"])
 
@@ -57,43 +54,12 @@ def metrics(node: NodeDep, _owner: NodeOwner, request: Request) -> Response:
     return Response(generate_latest(measured.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class Metrics:
-    """Counts by route template and status; never a path, a question or a name."""
+class Metrics(RequestMetrics):
+    """Beside the requests, totals over all assistants."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        common: dict[str, Any] = {"registry": self.registry}
-        labels = ["method", "route", "status"]
-        self.requests = Counter("alcove_requests", "Requests answered", labels, **common)
-        self.seconds = Histogram(
-            "alcove_request_seconds", "Time to the start of a response", ["route"], **common
-        )
-        self.assistants = Gauge("alcove_assistants", "Assistants", **common)
-        self.documents = Gauge("alcove_documents", "Documents", **common)
-        self.passages = Gauge("alcove_passages", "Passages", **common)
-        self.waiting = Gauge("alcove_files_waiting", "Uploads not read yet", **common)
-
-
-class MeasuringMiddleware:
-    """Counts every response. Plain ASGI, so that a client's hanging up reaches the endpoint."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start = time.perf_counter()
-
-        async def count(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "unknown")
-                # A made-up method would be a time series of its own, for ever.
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                self._metrics.requests.labels(method, route, str(message["status"])).inc()
-                self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
-            await send(message)
-
-        await self._app(scope, receive, count)
+        super().__init__()
+        self.assistants = Gauge("alcove_assistants", "Assistants", registry=self.registry)
+        self.documents = Gauge("alcove_documents", "Documents", registry=self.registry)
+        self.passages = Gauge("alcove_passages", "Passages", registry=self.registry)
+        self.waiting = Gauge("alcove_files_waiting", "Uploads not read yet", registry=self.registry)

@@ -14,6 +14,7 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from federation.participant.service import FederationService
 from storage import keys
 from storage.database import Database
 from storage.home import HomeError, NodeHome
@@ -59,6 +60,7 @@ class Node:
         self._resources.callback(self.database.close)
         self.database.migrate()
         self.models: Models | None = None
+        self.federation = FederationService(self.database, self.home.root)
         # For the owner's own command line; it is stored nowhere by the node and ends with it.
         self.session_key = SecretStr(f"{keys.PREFIX}_session_{secrets.token_urlsafe(32)}")
 
@@ -72,8 +74,10 @@ class Node:
         with self.database.read() as session:
             return session.scalar(select(Assistant.id).limit(1)) is None
 
-    def load(self) -> Models:
+    def load(self, *, participate: bool = False) -> Models:
         """Load the models and open the documents. Takes some 10 s, the first time a minute.
+
+        With `participate` the node takes part in the federations that it has joined.
 
         Raises:
             EmbedderError, LibraryError, EngineError: something cannot be loaded; says why.
@@ -101,9 +105,13 @@ class Node:
         if self.is_fresh():
             library.create_assistant(DEFAULT_ASSISTANT)
         self.models = Models(embedder, library, open_engine(settings))
+        self.federation.start(
+            settings, embedder, library, self.models.engine, participate=participate
+        )
         return self.models
 
     def close(self) -> None:
+        self.federation.close()
         self._resources.close()
 
     def _reranker(self) -> Reranker | None:

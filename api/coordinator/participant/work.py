@@ -1,0 +1,111 @@
+"""The long poll by which nodes learn what they may send now; nobody ever calls a node."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+import structlog
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.coordinator.auth import AuthorityDep, Participant
+from api.errors import responses
+from federation.coordinator import outbox
+from federation.coordinator.authority import Authority
+from federation.coordinator.outbox import Work
+from federation.coordinator.sessions import Caller
+from federation.invitation import Stage
+
+router = APIRouter(prefix="/v1/participant", tags=["Participation"], responses=responses(400, 401))
+
+log = structlog.get_logger()
+
+LONGEST_WAIT = 30.0
+LOOK_SECONDS = 0.25
+
+
+class WorkBody(BaseModel):
+    """A message of `stage` may be sent for the next `seconds_left` seconds."""
+
+    federation: str
+    round_id: str
+    stage: Stage
+    seconds_left: float
+
+
+class WorkList(BaseModel):
+    data: list[WorkBody]
+
+
+class Watcher:
+    """Wakes this process's polls when rounds move on, whichever worker moved them.
+
+    It asks the database for one small marker however many polls there are.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._change = asyncio.Event()
+        self._marker: frozenset[tuple[str, str]] = frozenset()
+
+    def next_change(self) -> asyncio.Event:
+        """Set at the next change; taken before one looks, so that none is missed."""
+        return self._change
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                marker = await to_thread.run_sync(self._look)
+            except SQLAlchemyError:
+                log.exception("the database could not be looked at")
+                marker = self._marker
+            if marker != self._marker:
+                self._marker = marker
+                self._change.set()
+                self._change = asyncio.Event()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _look(self) -> frozenset[tuple[str, str]]:
+        with self._authority.database.read() as session:
+            return outbox.change_marker(session)
+
+
+@router.get("/work")
+async def work(
+    authority: AuthorityDep,
+    caller: Participant,
+    request: Request,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 0.0,
+) -> WorkList:
+    """What this participant may send now; waits for it up to `wait` seconds."""
+    watcher: Watcher = request.app.state.watcher
+    deadline = time.monotonic() + wait
+    while True:
+        change = watcher.next_change()
+        found = await to_thread.run_sync(_work, authority, caller)
+        left = deadline - time.monotonic()
+        if found or left <= 0 or await request.is_disconnected():
+            return WorkList(data=[_body(one) for one in found])
+        try:
+            await asyncio.wait_for(change.wait(), left)
+        except TimeoutError:
+            return WorkList(data=[])
+
+
+def _work(authority: Authority, caller: Caller) -> list[Work]:
+    with authority.database.read() as session:
+        return outbox.work(session, caller)
+
+
+def _body(one: Work) -> WorkBody:
+    return WorkBody(
+        federation=one.federation,
+        round_id=one.round_id,
+        stage=one.stage,
+        seconds_left=round(one.seconds_left, 1),
+    )

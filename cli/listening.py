@@ -1,0 +1,64 @@
+"""Where a server listens: its socket, its certificate, its URL."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.errors import CommandError, os_error_message
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A certificate with its chain, and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        CommandError: the address is not this machine's or the port is not free.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise CommandError(
+            f"cannot listen on {host}, port {port}: {os_error_message(error)}"
+        ) from error
+    # Connections inherit it. Without it the body of an answer waits 40 ms for the client's
+    # acknowledgement of the head; asyncio sets it on sockets that it made itself only.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def url_of(listener: socket.socket, tls: Tls | None) -> str:
+    """Where this machine reaches what listens there."""
+    host, port = listener.getsockname()[:2]
+    local = LOOPBACK.get(host, host)
+    return f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
+
+
+def own_certificate(path: Path) -> str:
+    """The first certificate of a chain, PEM."""
+    end = "-----END CERTIFICATE-----"
+    return path.read_text().partition(end)[0] + end
+
+
+def check_tls(tls: Tls) -> None:
+    """Refuse a certificate that a worker could not serve with.
+
+    Raises:
+        CommandError: it or its key cannot be read, or they do not match.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:
+        raise CommandError(f"the certificate or its key cannot be used: {error}") from error

@@ -1,0 +1,257 @@
+"""Whether a shared version serves this node: tried on its own held-back questions, told nobody.
+
+What is served changes nothing in training, which always starts from the plan's model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from federation.adapter_spec import AdapterKind, parameters_from_bytes
+from federation.participant.base_models import BaseModels
+from federation.participant.examples import ExampleSource, HeldBack
+from federation.participant.identity import FederationHome
+from federation.participant.training_process import ffa_lora
+from federation.plan import FederationPlan
+from federation.versions import SignedVersion
+from privacy.canonical import parse_canonical
+from privacy.records import from_json
+from retrieval.embedding import Embedder
+from retrieval.library import Library
+from retrieval.query_map import QueryMap, basis_from_bytes
+from storage.database import Database
+from storage.node_tables import KnownPlan, SharedVersion, VersionState, now
+
+if TYPE_CHECKING:
+    from federation.participant.shared_generator import SharedGenerator
+
+log = structlog.get_logger()
+
+CUT = 10
+"""Ranks beyond it count as not found (MRR@10)."""
+
+MOST_HELD_BACK = 500
+
+
+class VersionError(ValueError):
+    """There is no such version, or it cannot be served; the message says why."""
+
+
+class Adoption:
+    """Tries, serves and withdraws versions. Safe in any thread without a running event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: FederationHome,
+        source: ExampleSource,
+        models: BaseModels,
+        embedder: Embedder,
+        library: Library,
+        generator: SharedGenerator | None,
+    ) -> None:
+        """`generator` is None where it is on another server and takes no adapters."""
+        self._database = database
+        self._home = home
+        self._source = source
+        self._models = models
+        self._embedder = embedder
+        self._library = library
+        self._generator = generator
+        self._turn = threading.Lock()
+
+    def resume(self) -> None:
+        """Serve again what was served when the node stopped."""
+        with self._database.read() as session:
+            served = session.scalars(
+                select(SharedVersion).where(SharedVersion.state == VersionState.SERVED)
+            ).all()
+        for row in served:
+            try:
+                self._switch(row.plan_hash, row.number)
+            except VersionError as error:
+                # The owner has set another model since.
+                log.warning("a shared version is not served", reason=str(error))
+
+    def is_due(self, plan: FederationPlan, number: int) -> bool:
+        """Whether a promoted version should be tried: not what the owner has settled."""
+        if number == 0:
+            return False
+        with self._database.read() as session:
+            if self._pinned(session, plan.adapter.kind):
+                return False
+            row = session.get(SharedVersion, (plan.hash, number))
+        return row is None or row.state is VersionState.RETIRED
+
+    def consider(
+        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
+    ) -> VersionState:
+        """Try a version whose signature and hashes were checked, and serve it unless it hurts.
+
+        Where nobody can tell, without held-back questions and for a generator, whose answers are
+        not judged here, it is left for the owner to pin.
+
+        Raises:
+            VersionError: it does not fit the models of this node.
+        """
+        with self._turn:
+            return self._consider(plan, signed, parameters)
+
+    def _consider(
+        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
+    ) -> VersionState:
+        self._check_model(plan)
+        questions: Sequence[HeldBack] = ()
+        before = after = None
+        if plan.adapter.kind is AdapterKind.RETRIEVER:
+            questions = self._source.held_back()[:MOST_HELD_BACK]
+            query_map = self._query_map(plan, parameters)
+            before, after = self._quality(questions, None), self._quality(questions, query_map)
+        if before is None or after is None:
+            state = VersionState.UNTESTED
+        else:
+            state = VersionState.SERVED if after >= before else VersionState.HARMFUL
+        with self._database.write() as session:
+            if state is VersionState.SERVED:
+                self._retire(session, plan.adapter.kind)
+            row = session.get(SharedVersion, (plan.hash, signed.record.number))
+            if row is None:
+                row = SharedVersion(
+                    plan_hash=plan.hash,
+                    number=signed.record.number,
+                    record=signed.to_bytes(),
+                    parameters=parameters,
+                )
+                session.add(row)
+            row.state = state
+            row.examples, row.before, row.after = len(questions), before, after
+            row.tried_at = now()
+        if state is VersionState.SERVED:
+            self._serve(plan, signed.record.number, parameters)
+        return state
+
+    def pin(self, plan_hash: str, number: int) -> None:
+        """Serve this version whatever the trial said, until it is refused.
+
+        Raises:
+            VersionError: the node does not have it, or it does not fit its models.
+        """
+        with self._turn:
+            self._switch(plan_hash, number)
+            self._mark_pinned(plan_hash, number)
+
+    def _mark_pinned(self, plan_hash: str, number: int) -> None:
+        with self._database.write() as session:
+            row = self._row(session, plan_hash, number)
+            self._retire(session, self._plan(session, plan_hash).adapter.kind)
+            row.state, row.pinned = VersionState.SERVED, True
+
+    def refuse(self, plan_hash: str, number: int) -> None:
+        """Do not serve this version, now or later.
+
+        Raises:
+            VersionError: the node does not have it.
+        """
+        with self._turn, self._database.write() as session:
+            row = self._row(session, plan_hash, number)
+            was_served = row.state is VersionState.SERVED
+            row.state, row.pinned = VersionState.REFUSED, False
+            kind = self._plan(session, plan_hash).adapter.kind
+        if was_served and kind is AdapterKind.RETRIEVER:
+            self._library.searcher.set_query_map(None)
+        elif was_served and self._generator is not None:
+            self._generator.withdraw()
+
+    def _switch(self, plan_hash: str, number: int) -> None:
+        with self._database.read() as session:
+            plan = self._plan(session, plan_hash)
+            parameters = self._row(session, plan_hash, number).parameters
+        self._check_model(plan)
+        self._serve(plan, number, parameters)
+
+    def _serve(self, plan: FederationPlan, number: int, parameters: bytes) -> None:
+        if plan.adapter.kind is AdapterKind.RETRIEVER:
+            self._library.searcher.set_query_map(self._query_map(plan, parameters))
+            return
+        if self._generator is None:
+            raise VersionError("the generator is on another server and takes no adapters")
+        try:
+            basis = self._basis(plan)
+            vector = parameters_from_bytes(parameters, plan.adapter)
+            name = f"shared-{plan.hash[:16]}-{number}"
+            self._generator.serve(name, ffa_lora(plan.adapter, basis), basis, vector)
+        except (ValueError, OSError) as error:
+            raise VersionError(f"the version is no adapter for this generator: {error}") from error
+
+    def _check_model(self, plan: FederationPlan) -> None:
+        model = self._models.get(plan.adapter.kind)
+        if model is None or model.identity != plan.adapter.base_model:
+            raise VersionError(f"the plan is for {plan.adapter.base_model}, not for this node")
+
+    def _basis(self, plan: FederationPlan) -> bytes:
+        return (self._home.files / plan.adapter.basis_hash).read_bytes()
+
+    def _query_map(self, plan: FederationPlan, parameters: bytes) -> QueryMap:
+        """Raises VersionError if the parameters and the basis are no query map for this node."""
+        try:
+            basis = basis_from_bytes(self._basis(plan))
+            vector = parameters_from_bytes(parameters, plan.adapter)
+            (weights,) = plan.adapter.to_matrices(vector).values()
+            return QueryMap(basis, weights)
+        except (ValueError, OSError) as error:
+            raise VersionError(f"the version is no query map for this node: {error}") from error
+
+    def _quality(self, questions: Sequence[HeldBack], query_map: QueryMap | None) -> float | None:
+        """Mean reciprocal rank of the first right document; None without questions."""
+        if not questions:
+            return None
+        vectors = self._embedder.questions([one.question for one in questions])
+        if query_map is not None:
+            vectors = query_map.apply(vectors)
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, one in enumerate(questions):
+            places[one.assistant_id].append(place)
+        ranks = []
+        for assistant_id, own in places.items():
+            found = self._library.nearest(assistant_id, vectors[own], CUT)
+            for place, documents in zip(own, found, strict=True):
+                gold = questions[place].document_ids
+                hits = (1 / rank for rank, name in enumerate(documents, 1) if name in gold)
+                ranks.append(next(hits, 0.0))
+        return float(np.mean(ranks))
+
+    def _pinned(self, session: Session, kind: AdapterKind) -> bool:
+        rows = session.scalars(select(SharedVersion).where(SharedVersion.pinned))
+        return any(self._plan(session, row.plan_hash).adapter.kind is kind for row in rows)
+
+    def _retire(self, session: Session, kind: AdapterKind) -> None:
+        """One version of a kind is served at a time."""
+        served = select(SharedVersion).where(SharedVersion.state == VersionState.SERVED)
+        for row in session.scalars(served):
+            if self._plan(session, row.plan_hash).adapter.kind is kind:
+                row.state, row.pinned = VersionState.RETIRED, False
+
+    def _row(self, session: Session, plan_hash: str, number: int) -> SharedVersion:
+        row = session.get(SharedVersion, (plan_hash, number))
+        if row is None:
+            raise VersionError(f"the node does not have version {number} of this federation")
+        return row
+
+    def _plan(self, session: Session, plan_hash: str) -> FederationPlan:
+        return read_known_plan(session.get_one(KnownPlan, plan_hash))
+
+
+def read_known_plan(row: KnownPlan) -> FederationPlan:
+    """The plan of a row; its signature was verified before it was stored."""
+    value = parse_canonical(row.plan)
+    if not isinstance(value, dict):
+        raise VersionError("the stored plan is damaged")
+    return from_json(FederationPlan, value["record"])

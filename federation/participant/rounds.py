@@ -1,0 +1,402 @@
+"""A node's side of its rounds: each message made once, stored before it leaves, and sent again.
+
+Nothing here waits: the service asks what may be sent now, and hands it over. After a crash the same
+work is asked for again, and the stored states give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+
+from federation.invitation import Announcement, Stage, round_config
+from federation.odometer_file import OdometerFile
+from federation.participant.coordinator_client import CoordinatorClient, CoordinatorError, Work
+from federation.participant.examples import ExampleSource
+from federation.participant.identity import FederationHome
+from federation.participant.trainer import Examples, Trainer
+from federation.participant.versions import VersionSource
+from federation.plan import FederationPlan
+from federation.secagg import Client, Reason, Refusal, Snapshot
+from federation.secagg.client.stage import Stage as ClientStage
+from federation.secagg.config import RoundConfig
+from federation.secagg.messages import SurvivorList, decode
+from privacy.budget import BudgetError, Step
+from privacy.encoding import encode
+from privacy.receipts import Receipt, survivors_hash
+from privacy.sampling import sample_rows
+from storage.database import Database
+from storage.files import write_private
+from storage.node_tables import ConfirmedPeer, Contribution, KnownPlan, Outcome, now
+
+log = structlog.get_logger()
+
+
+class NotNowError(Exception):
+    """The work is not due yet; the same will be asked for again."""
+
+
+class LeftError(Exception):
+    """The node takes no part in this round (any more); the message says why."""
+
+
+class StatementError(CoordinatorError):
+    """What the coordinator states about a round is not what the node knows of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a node needs for the rounds of one membership.
+
+    Attributes:
+        membership_id: in the node's database.
+        population: whose participant it is.
+        members: identities on the roster in force, and `roster_hash` of it.
+    """
+
+    membership_id: str
+    population: str
+    roster_hash: str
+    members: frozenset[str]
+
+
+class Rounds:
+    """The rounds of one membership. For one thread."""
+
+    def __init__(
+        self,
+        client: CoordinatorClient,
+        identity: Ed25519PrivateKey,
+        database: Database,
+        home: FederationHome,
+        odometer: OdometerFile,
+        source: ExampleSource,
+    ) -> None:
+        self._client = client
+        self._identity = identity
+        self._database = database
+        self._home = home
+        self._odometer = odometer
+        self._source = source
+        self._clients: dict[str, tuple[Client, RoundConfig]] = {}
+        # When masked vectors leave, on the clock that nobody sets.
+        self._due: dict[str, float] = {}
+        self._trained: set[str] = set()
+
+    def enlist(
+        self,
+        work: Work,
+        plan: FederationPlan,
+        standing: Standing,
+        versions: VersionSource,
+        trainer: Trainer,
+    ) -> None:
+        """Say that the node takes part, and begin to train.
+
+        The caller has made sure that the policy accepts the plan, that the node is not paused and
+        that the odometer was recovered.
+
+        Raises:
+            LeftError: the round is not a new one, or the odometer admits no more.
+        """
+        announcement = self._client.announcement(work.round_id)
+        if (announcement.federation, announcement.plan_hash) != (plan.federation, plan.hash):
+            raise LeftError("it is announced for another plan")
+        if announcement.roster_hash != standing.roster_hash:
+            raise NotNowError
+        if not self._has_entered(announcement):
+            if self._odometer.odometer.would_exceed(plan.run, 1) or self._was_debited(
+                plan, work.round_id
+            ):
+                raise LeftError("the odometer admits no more rounds of this plan")
+            vector = versions.vector(announcement.model_hash)
+            self._enter(announcement)
+            self._due[work.round_id] = time.monotonic() + plan.timing.training_seconds
+            self._train(work.round_id, plan, vector, trainer)
+        self._client.send(
+            work.federation, work.round_id, Stage.ENLISTING, self._newest_receipt(standing)
+        )
+
+    def answer(
+        self,
+        work: Work,
+        plan: FederationPlan,
+        standing: Standing,
+        versions: VersionSource,
+        trainer: Trainer | None,
+    ) -> None:
+        """Send the message of a stage after ENLISTING.
+
+        Raises:
+            NotNowError: the plan says to wait.
+            LeftError: the node has left the round.
+        """
+        round_id = work.round_id
+        if not self._is_open(round_id):
+            raise LeftError("the node does not take part in it")
+        try:
+            client, config = self._restored(round_id, plan, standing)
+        except (Refusal, ValueError, OSError) as error:
+            raise self._abandon(round_id, str(error)) from error
+        if trainer and round_id not in self._trained and client.stage < ClientStage.MASKED:
+            # After a restart; nothing that was sampled before has left the node.
+            model_hash = self._client.announcement(round_id).model_hash
+            self._train(round_id, plan, versions.vector(model_hash), trainer)
+        try:
+            message = self._message(work, plan, standing, client, config, trainer)
+        except (Refusal, BudgetError, StatementError) as error:
+            abort = client.leave(Reason.CLOSED)
+            self._client.send(work.federation, round_id, work.stage, abort)
+            raise self._abandon(round_id, str(error)) from error
+        self._client.send(work.federation, round_id, work.stage, message)
+        if work.stage is Stage.UNMASKING:
+            self._note(round_id, Outcome.FINISHED, None)
+            self._forget(round_id)
+
+    def seconds_until_due(self) -> float:
+        """Until the next masked vector leaves; infinite if none waits for its time."""
+        now_ = time.monotonic()
+        return min((due - now_ for due in self._due.values() if due > now_), default=math.inf)
+
+    def abandon_before_masked(self, round_ids: frozenset[str]) -> None:
+        """Give up rounds whose masked message is known to have left, where the state is older.
+
+        So it is after a restore: another payload under the same masks must never be made.
+        """
+        for round_id in round_ids:
+            if self._stage_file(round_id).exists() and self._stage(round_id) < ClientStage.MASKED:
+                self._abandon(round_id, "the node was restored from a backup")
+
+    def _message(
+        self,
+        work: Work,
+        plan: FederationPlan,
+        standing: Standing,
+        client: Client,
+        config: RoundConfig,
+        trainer: Trainer | None,
+    ) -> bytes:
+        round_id = work.round_id
+        if work.stage is Stage.KEYS:
+            return client.message
+        if work.stage is Stage.MASKED:
+            return self._masked(round_id, plan, client, trainer)
+        request = self._client.outgoing(round_id, work.stage)
+        if work.stage is Stage.SHARES:
+            return client.share(request)
+        if work.stage is Stage.SURVIVORS:
+            self._countersign(round_id, plan, standing, request, config)
+            return client.sign(request)
+        return client.release(request)
+
+    def _masked(
+        self, round_id: str, plan: FederationPlan, client: Client, trainer: Trainer | None
+    ) -> bytes:
+        if time.monotonic() < self._due_at(round_id, plan):
+            raise NotNowError
+        delivery = self._client.outgoing(round_id, Stage.MASKED)
+        if client.stage >= ClientStage.MASKED:
+            # Made before a crash: these bytes and no others.
+            vector = np.zeros(plan.privacy.dimension, np.uint32)
+        elif self._was_debited(plan, round_id):
+            raise BudgetError("the round was debited, and what was sent for it is not stored")
+        else:
+            rows = trainer.rows(round_id) if trainer is not None else []
+            vector = encode(rows, plan.privacy)
+        message = client.mask(delivery, vector)
+        self._odometer.debit(plan.run, round_id)
+        self._sent(round_id, message)
+        return message
+
+    def _countersign(
+        self,
+        round_id: str,
+        plan: FederationPlan,
+        standing: Standing,
+        request: bytes,
+        config: RoundConfig,
+    ) -> None:
+        """Keep and hand over the receipt of the statement, if that says what the node knows."""
+        survivors = decode(SurvivorList, request, config.hash).survivors
+        identities = [config.roster[index].hex() for index in survivors]
+        signed = self._client.statement(round_id)
+        statement = signed.statement
+        said = (
+            statement.population, statement.federation, statement.plan_hash,
+            statement.survivors_hash,
+        )  # fmt: skip
+        if said != (standing.population, plan.federation, plan.hash, survivors_hash(identities)):
+            raise StatementError("the coordinator's statement is not about this round")
+        with self._database.write() as session:
+            own = session.get_one(Contribution, round_id)
+            if own.receipt is None:
+                own.receipt = Receipt.countersign(signed, self._identity).to_bytes()
+            receipt = Receipt.from_bytes(own.receipt)
+        if receipt.signed != signed:
+            raise StatementError("the coordinator has signed two statements of this round")
+        self._client.send_receipt(round_id, receipt)
+
+    def _restored(
+        self, round_id: str, plan: FederationPlan, standing: Standing
+    ) -> tuple[Client, RoundConfig]:
+        """The client of a round: in memory, from its file, or a new one for a new round."""
+        if round_id in self._clients:
+            return self._clients[round_id]
+        invitation = self._client.invitation(round_id)
+        if invitation is None:
+            raise ValueError("the node was not invited")
+        config = round_config(plan, invitation)
+        if not standing.members.issuperset(invitation.members):
+            raise ValueError("someone is invited who is not on the roster")
+        with self._database.read() as session:
+            peers = select(ConfirmedPeer.identity).where(
+                ConfirmedPeer.membership_id == standing.membership_id
+            )
+            confirmed = set(session.scalars(peers))
+        indices = frozenset(i for i, m in enumerate(invitation.members) if m in confirmed)
+
+        def persist(snapshot: Snapshot) -> None:
+            write_private(self._state_file(round_id), snapshot.data)
+            write_private(self._stage_file(round_id), b"%d" % snapshot.stage)
+
+        if self._stage_file(round_id).exists() or self._state_file(round_id).exists():
+            client = Client.restore(
+                self._state_file(round_id).read_bytes(), config, self._identity, persist, indices,
+                newest=self._stage(round_id),
+            )  # fmt: skip
+        else:
+            client = Client.start(config, self._identity, persist, indices)
+        self._clients[round_id] = client, config
+        return client, config
+
+    def _train(
+        self, round_id: str, plan: FederationPlan, vector: NDArray[np.float32], trainer: Trainer
+    ) -> None:
+        trainer.begin(round_id, vector, self._sample(plan))
+        self._trained.add(round_id)
+
+    def _sample(self, plan: FederationPlan) -> Examples:
+        """The subjects whose rows enter a round; all of them in mode `client`."""
+        subjects = self._source.subjects()
+        if plan.rows_are_gradients:
+            subjects = [subjects[i] for i in sample_rows(len(subjects), plan.privacy)]
+        return self._source.examples(subjects)
+
+    def _has_entered(self, announcement: Announcement) -> bool:
+        """Whether the node is in this round already. Raises LeftError if it must not enter it."""
+        with self._database.read() as session:
+            own = session.get(Contribution, announcement.round_id)
+            if own is not None:
+                if own.outcome is not Outcome.ENLISTED:
+                    raise LeftError("the node has left it")
+                return True
+            newest = session.scalar(
+                select(func.max(Contribution.number)).where(
+                    Contribution.plan_hash == announcement.plan_hash
+                )
+            )
+        if newest is not None and announcement.round_number <= newest:
+            raise LeftError("its number is not above that of an earlier round")
+        return False
+
+    def _enter(self, announcement: Announcement) -> None:
+        """Note the round durably; what is left of earlier ones of the plan is over."""
+        with self._database.write() as session:
+            earlier = session.scalars(
+                select(Contribution).where(
+                    Contribution.plan_hash == announcement.plan_hash,
+                    Contribution.outcome.in_((Outcome.ENLISTED, Outcome.SENT)),
+                )
+            ).all()
+            for one in earlier:
+                if one.outcome is Outcome.ENLISTED:
+                    one.outcome = Outcome.LEFT
+                    one.reason = "the round ended before the node's turn"
+            session.add(
+                Contribution(
+                    round_id=announcement.round_id,
+                    plan_hash=announcement.plan_hash,
+                    federation=announcement.federation,
+                    number=announcement.round_number,
+                    seen_at=time.time(),
+                )
+            )
+        for one in earlier:
+            self._forget(one.round_id)
+
+    def _is_open(self, round_id: str) -> bool:
+        with self._database.read() as session:
+            own = session.get(Contribution, round_id)
+        return own is not None and own.outcome in (Outcome.ENLISTED, Outcome.SENT)
+
+    def _was_debited(self, plan: FederationPlan, round_id: str) -> bool:
+        return round_id in self._odometer.odometer.rounds(plan.hash, Step.CHARGED)
+
+    def _due_at(self, round_id: str, plan: FederationPlan) -> float:
+        """After a restart the wall clock tells how long ago the announcement was seen."""
+        if round_id not in self._due:
+            with self._database.read() as session:
+                seen_at = session.get_one(Contribution, round_id).seen_at
+            seconds = plan.timing.training_seconds
+            left = min(max(seen_at + seconds - time.time(), 0.0), seconds)
+            self._due[round_id] = time.monotonic() + left
+        return self._due[round_id]
+
+    def _newest_receipt(self, standing: Standing) -> bytes:
+        with self._database.read() as session:
+            newest = session.scalar(
+                select(Contribution.receipt)
+                .join(KnownPlan, KnownPlan.plan_hash == Contribution.plan_hash)
+                .where(
+                    KnownPlan.membership_id == standing.membership_id,
+                    Contribution.receipt.is_not(None),
+                )
+                .order_by(Contribution.number.desc())
+                .limit(1)
+            )
+        return newest or b""
+
+    def _sent(self, round_id: str, message: bytes) -> None:
+        with self._database.write() as session:
+            own = session.get_one(Contribution, round_id)
+            own.outcome = Outcome.SENT
+            own.sent_at = now()
+            own.sent_bytes = len(message)
+            own.sent_hash = hashlib.sha256(message).hexdigest()
+
+    def _abandon(self, round_id: str, reason: str) -> LeftError:
+        self._note(round_id, Outcome.LEFT, reason)
+        self._forget(round_id)
+        return LeftError(reason)
+
+    def _note(self, round_id: str, outcome: Outcome, reason: str | None) -> None:
+        with self._database.write() as session:
+            own = session.get(Contribution, round_id)
+            if own is not None:
+                own.outcome, own.reason = outcome, reason
+
+    def _forget(self, round_id: str) -> None:
+        """Unlink the round's secrets; its number stays, so that it is not entered again."""
+        self._clients.pop(round_id, None)
+        self._due.pop(round_id, None)
+        self._trained.discard(round_id)
+        self._state_file(round_id).unlink(missing_ok=True)
+        self._stage_file(round_id).unlink(missing_ok=True)
+
+    def _stage(self, round_id: str) -> int:
+        return int(self._stage_file(round_id).read_bytes())
+
+    def _state_file(self, round_id: str) -> Path:
+        return self._home.rounds / f"{round_id}.state"
+
+    def _stage_file(self, round_id: str) -> Path:
+        return self._home.rounds / f"{round_id}.stage"

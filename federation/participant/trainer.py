@@ -1,0 +1,188 @@
+"""Training in one long-lived process per federation, so that answers stay fast.
+
+The process runs at the lowest priority, keeps its model loaded from round to round, and hands each
+row over as soon as it is done. What is not done when the upload is due is simply not there: a
+missing row is a zero row.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+import federation
+from federation.participant.examples import Example
+from federation.plan import FederationPlan
+
+log = structlog.get_logger()
+
+Row = tuple[bytes, NDArray[np.float64]]
+Examples = Sequence[tuple[bytes, tuple[Example, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """What all rounds of a plan have in common, for the training process.
+
+    Attributes:
+        plan: whose terms are followed.
+        basis: the file with the fixed factor A.
+        public_texts: the plan's public passages.
+        model: the embedder or generator as the node's settings name it.
+    """
+
+    plan: FederationPlan
+    basis: bytes = field(repr=False)
+    public_texts: tuple[str, ...] = field(repr=False)
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTask:
+    """One round: the vector to train from, float32 (d,), and each subject with its examples."""
+
+    round_id: str
+    vector: NDArray[np.float32] = field(repr=False)
+    subjects: tuple[tuple[bytes, tuple[Example, ...]], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RowDone:
+    """A finished row of a round."""
+
+    round_id: str
+    row_id: bytes
+    row: NDArray[np.float64] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """No more rows of this round will come."""
+
+    round_id: str
+
+
+class Trainer:
+    """The training process of one federation; started when needed. Safe in any thread."""
+
+    def __init__(self, task: TrainingTask) -> None:
+        self._task = task
+        self._lock = threading.Lock()
+        self._finished = threading.Condition(self._lock)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: Connection | None = None
+        self._round_id = ""
+        self._busy = False
+        self._rows: list[Row] = []
+
+    def start(self) -> None:
+        """Start the process, which takes seconds to load its model."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+
+    def begin(self, round_id: str, vector: NDArray[np.float32], subjects: Examples) -> None:
+        """Train for a round; one that is still being trained for is given up.
+
+        Args:
+            vector: that the round starts from, float32, shape (d,).
+            subjects: ids and examples of the subjects whose rows are wanted; all in mode `client`.
+        """
+        with self._lock:
+            if self._busy:
+                self._stop()
+            self._round_id, self._rows, self._busy = round_id, [], bool(subjects)
+            if not subjects:
+                return
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            line = self._line
+        if line is not None:
+            try:
+                line.send(RoundTask(round_id, vector, tuple(subjects)))
+            except OSError:
+                log.exception("the training process died")
+
+    def rows(self, round_id: str) -> list[Row]:
+        """The rows of a round that are done by now, in the order of their ids."""
+        with self._lock:
+            return sorted(self._rows, key=lambda row: row[0]) if round_id == self._round_id else []
+
+    def wait(self, round_id: str, seconds: float) -> bool:
+        """Whether all rows of a round were done within `seconds`."""
+        with self._lock:
+            return self._finished.wait_for(
+                lambda: round_id == self._round_id and not self._busy, seconds
+            )
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = "federation.participant.training_process"
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", command, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._line = Connection(ours.detach())
+        self._line.send(self._task)
+        threading.Thread(
+            target=self._read, args=(self._line, self._process), name="training", daemon=True
+        ).start()
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._line = None
+        self._busy = False
+
+    def _read(self, line: Connection, process: subprocess.Popen[bytes]) -> None:
+        """Take rows over until the process ends; only this thread closes its end of the line."""
+        with line:
+            while True:
+                try:
+                    message = line.recv()
+                except (EOFError, OSError):
+                    break
+                with self._lock:
+                    if message.round_id != self._round_id or process is not self._process:
+                        continue
+                    if isinstance(message, RowDone):
+                        self._rows.append((message.row_id, message.row))
+                    else:
+                        self._busy = False
+                        self._finished.notify_all()
+        with self._lock:
+            if process is self._process and self._busy:
+                log.error("training stopped", status=process.wait())
+                self._busy = False
+                self._finished.notify_all()
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(Path(federation.__path__[0]).resolve().parent),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }

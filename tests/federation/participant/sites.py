@@ -1,0 +1,123 @@
+"""Coordinators with a plan that nodes can train for, and real nodes that take part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from sqlalchemy import select
+
+from federation.adapter_spec import parameters_to_bytes
+from federation.coordinator import enrolment, federations, populations
+from federation.coordinator.authority import Authority
+from federation.participant.policy import ConsentPolicy
+from federation.participant.service import FederationService
+from federation.plan import FederationPlan
+from retrieval.embedding import Embedder
+from storage.coordinator_tables import Participant as ParticipantRow
+from storage.coordinator_tables import ParticipantState
+from storage.node_tables import Membership
+from storage.settings import NodeSettings
+from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
+from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
+from tests.federation.participants import Participant
+from tests.nodes import Node, open_node
+
+POLICY = ConsentPolicy(
+    largest_epsilon=20.0,
+    largest_delta=1e-3,
+    smallest_cohort=3,
+    smallest_min_survivors=2,
+    lifetime_epsilon=40.0,
+)
+SECONDS = 150
+
+
+@dataclass
+class LearningSite:
+    """A served coordinator, its plan, and participants that speak the protocol only."""
+
+    site: Site
+    plan: FederationPlan
+
+    @property
+    def authority(self) -> Authority:
+        return self.site.authority
+
+    @property
+    def url(self) -> str:
+        return self.site.url
+
+    def token(self) -> str:
+        """A fresh enrolment token, as the admin would hand it over."""
+        return enrolment.issue_token(self.authority, self.plan.population).reveal()
+
+    def approve_all(self) -> None:
+        with self.authority.database.read() as session:
+            pending = ParticipantRow.state == ParticipantState.PENDING
+            ids = session.scalars(select(ParticipantRow.id).where(pending)).all()
+        for number in ids:
+            enrolment.approve(self.authority, number)
+
+    def start(self) -> None:
+        federations.start(self.authority, self.plan.federation)
+
+
+@contextmanager
+def learning_site(
+    home: Path, base_model: str, *, others: int = 0, drive: bool = True, **given: Any
+) -> Iterator[LearningSite]:
+    """A coordinator with a federation that is not started yet; `given` changes its plan."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(coordinator(home))
+        plan = make_plan(base_model, coordinator=opened.identity, **given)
+        populations.create(opened.authority, plan.population, limit_for(plan, epsilon=30.0))
+        initial = parameters_to_bytes(np.zeros(SIZE, np.float32))
+        federations.create(opened.authority, plan, [BASIS, PUBLIC], initial)
+        url = stack.enter_context(serving(opened, drive=drive))
+        members = []
+        for number in range(others):
+            http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+            members.append(Participant(http, opened.identity, noisy_vector))
+            admit(opened.authority, members[-1], f"other {number}")
+        yield LearningSite(Site(opened, url, members), plan)
+
+
+@dataclass
+class Member:
+    """A node with documents, which takes part as `alcove node serve` does."""
+
+    node: Node
+    service: FederationService
+    assistant_id: int
+
+    def membership(self) -> Membership:
+        (found,) = self.service.memberships()
+        return found
+
+
+@contextmanager
+def member(root: Path, embedder: Embedder) -> Iterator[Member]:
+    """A node without documents whose policy accepts the plans of `make_plan`."""
+    with open_node(root, embedder) as node:
+        service = FederationService(node.database, root)
+        service.consent.set_policy(POLICY)
+        service.start(NodeSettings(home=root), embedder, node.library, None, participate=True)
+        try:
+            yield Member(node, service, node.assistant())
+        finally:
+            service.close()
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Return as soon as the condition holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        time.sleep(0.05)

@@ -1,0 +1,239 @@
+"""Three nodes and a coordinator over HTTP: a round from enlisting to a served version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from federation.adapter_spec import parameters_to_bytes
+from federation.coordinator import federations
+from federation.invitation import Stage
+from federation.participant import questions
+from federation.participant.adoption import Adoption
+from federation.participant.base_models import BaseModels
+from federation.participant.examples import ExampleSource
+from federation.participant.identity import FederationHome
+from federation.participant.questions import NewQuestion
+from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
+from federation.signed import Signed
+from federation.versions import SignedVersion, Version
+from privacy.budget import Step
+from privacy.receipts import Receipt
+from retrieval.embedding import Embedder
+from storage.coordinator_tables import Round
+from storage.home import write_private
+from storage.node_tables import (
+    Chunk,
+    Contribution,
+    KnownPlan,
+    Membership,
+    MembershipState,
+    Outcome,
+    SharedVersion,
+    VersionState,
+)
+from storage.settings import NodeSettings
+from tests.federation.participant.plans import BASIS, SIZE, make_plan
+from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
+from tests.nodes import Node, open_node
+
+SUBJECTS = {
+    "north": ("oak", "ash", "elm", "yew", "fir", "larch"),
+    "south": ("cod", "eel", "pike", "trout", "perch", "carp"),
+    "west": ("gull", "tern", "swan", "rook", "lark", "wren"),
+}
+# Nobody waits for a phase to run out: each ends when all have answered.
+TIMING = Timing(90.0, 90.0, 8.0, 0.0)
+
+
+def fill(node: Node, assistant_id: int, words: tuple[str, ...]) -> None:
+    """A short document for each word, with labelled questions."""
+    files = {f"{w}.md": f"# The {w}\n\nWhere the {w} lives, and how.\n".encode() for w in words}
+    ids = node.ingest(assistant_id, files)
+    asked = [
+        NewQuestion(f"{question} the {word}?", (document_id,), None, None)
+        for word, document_id in zip(words, ids, strict=True)
+        for question in ("what is", "where lives", "how old gets")
+    ]
+    with node.database.write() as session:
+        questions.add(session, assistant_id, asked)
+
+
+def vectors(node: Node) -> list[bytes]:
+    with node.database.read() as session:
+        return list(session.scalars(select(Chunk.vector).order_by(Chunk.id)))
+
+
+def contributions(one: Member) -> list[Contribution]:
+    with one.node.database.read() as session:
+        return list(session.scalars(select(Contribution)))
+
+
+def versions(one: Member) -> list[SharedVersion]:
+    with one.node.database.read() as session:
+        return list(session.scalars(select(SharedVersion)))
+
+
+def plans(one: Member) -> list[KnownPlan]:
+    with one.node.database.read() as session:
+        return list(session.scalars(select(KnownPlan)))
+
+
+def released(site: LearningSite) -> bool:
+    with site.authority.database.read() as session:
+        rounds = session.scalars(select(Round)).all()
+    failed = [round_.reason for round_ in rounds if round_.stage == Stage.FAILED]
+    assert not failed, failed
+    return any(round_.stage == Stage.RELEASED for round_ in rounds)
+
+
+@pytest.mark.timeout(400)
+def test_three_nodes_train_a_version_and_each_decides_to_serve_it(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    with ExitStack() as stack:
+        site = stack.enter_context(
+            learning_site(
+                tmp_path / "coordinator", embedder.identity, timing=TIMING,
+                privacy={"rounds": 1, "max_participations": 1},
+                # So small a step moves scores, and no question to another rank.
+                optimiser=Optimiser(OptimiserName.FEDAVG, 1e-4),
+            )
+        )  # fmt: skip
+        members = [stack.enter_context(member(tmp_path / name, embedder)) for name in SUBJECTS]
+        for one, (name, words) in zip(members, SUBJECTS.items(), strict=True):
+            fill(one.node, one.assistant_id, words)
+            one.service.join(site.url, site.token(), name)
+            assert one.membership().state is MembershipState.PENDING
+        site.approve_all()
+        for one in members:
+            until(lambda one=one: plans(one), "every node has read the plan")
+            assert [row.refusals for row in plans(one)] == [""]
+            assert one.membership().state is MembershipState.ACTIVE
+        before = [vectors(one.node) for one in members]
+        scores = members[0].node.library.searcher.candidates(members[0].assistant_id, "oak?").dense
+
+        site.start()
+        until(lambda: released(site), "the round is released")
+        federations.promote(site.authority, site.plan.federation, 1)
+        for one in members:
+            until(lambda one=one: versions(one), "every node has tried the version")
+
+        for one, old in zip(members, before, strict=True):
+            (entered,) = contributions(one)
+            assert entered.outcome is Outcome.FINISHED
+            assert entered.sent_bytes is not None and entered.sent_bytes >= 4 * SIZE
+            assert entered.receipt is not None
+            receipt = Receipt.from_bytes(entered.receipt)
+            assert receipt.participant == one.membership().identity
+            assert receipt.signed.coordinator == site.plan.coordinator
+            odometer = one.service.consent.open_odometer().odometer
+            assert odometer.rounds(site.plan.hash, Step.CHARGED) == (entered.round_id,)
+            (version,) = versions(one)
+            assert (version.number, version.state) == (1, VersionState.SERVED)
+            assert version.examples > 0 and version.before == version.after
+            assert vectors(one.node) == old
+        changed = members[0].node.library.searcher.candidates(members[0].assistant_id, "oak?").dense
+        assert 0 < np.abs(changed - scores).max() < 0.05
+
+
+class TestConsent:
+    def test_a_weak_plan_is_met_with_its_reasons_and_no_round_is_entered(
+        self, tmp_path: Path, embedder: Embedder
+    ) -> None:
+        with (
+            learning_site(tmp_path / "coordinator", "another model", timing=TIMING) as site,
+            member(tmp_path / "node", embedder) as one,
+        ):
+            one.service.consent.set_policy(replace(one.service.consent.policy, smallest_cohort=4))
+            one.service.join(site.url, site.token(), "careful")
+            site.approve_all()
+            site.start()
+            until(lambda: plans(one) and plans(one)[0].refusals, "the plan is refused")
+            (row,) = plans(one)
+            cohort, model = row.refusals.splitlines()
+            assert cohort == "cohort: the plan says 3, the policy wants at least 4"
+            assert model.startswith("base_model: the plan says another model, this node runs all-")
+            assert contributions(one) == []
+
+
+@contextmanager
+def trying(folder: Path, embedder: Embedder) -> Iterator[tuple[Node, Adoption, FederationPlan]]:
+    """A node with documents that knows a plan and has served no version of it."""
+    plan = make_plan(embedder.identity)
+    with open_node(folder, embedder) as node:
+        fill(node, node.assistant(), SUBJECTS["north"])
+        home = FederationHome(folder / "federation")
+        home.create()
+        write_private(home.files / plan.adapter.basis_hash, BASIS)
+        with node.database.write() as session:
+            session.add(
+                Membership(
+                    id="m", url="https://c", coordinator="c0" * 32, name="n", identity="1d" * 32
+                )
+            )
+            session.flush()
+            stored = Signed(plan, "c0" * 32, "").to_bytes()
+            session.add(
+                KnownPlan(
+                    plan_hash=plan.hash, membership_id="m", federation="questions", plan=stored
+                )
+            )
+        source = ExampleSource(node.database, b"s" * 32)
+        models = BaseModels(NodeSettings(home=folder), embedder)
+        yield (
+            node,
+            Adoption(node.database, home, source, models, embedder, node.library, None),
+            plan,
+        )
+
+
+def version(plan: FederationPlan, number: int) -> SignedVersion:
+    record = Version(
+        "questions", plan.hash, number, plan.adapter.hash, plan.adapter.base_model, "ab" * 32,
+        "round", "cd" * 32,
+    )  # fmt: skip
+    return Signed(record, "c0" * 32, "")
+
+
+def test_a_harmful_version_is_not_served_unless_the_owner_pins_it(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """A huge random map sends every question to one place, so that ranks are chance."""
+    direction = np.random.default_rng(3).standard_normal(SIZE)
+    harmful = parameters_to_bytes((1e4 * direction).astype(np.float32))
+    harmless = parameters_to_bytes((1e-3 * direction).astype(np.float32))
+    with trying(tmp_path / "home", embedder) as (node, adoption, plan):
+
+        def served() -> dict[int, VersionState]:
+            with node.database.read() as session:
+                return {row.number: row.state for row in session.scalars(select(SharedVersion))}
+
+        def scores() -> list[float]:
+            found = node.library.searcher.candidates(node.assistant(), "where lives the oak?")
+            return sorted(found.dense.tolist())
+
+        plain = scores()
+        assert adoption.consider(plan, version(plan, 1), harmless) is VersionState.SERVED
+        close = scores()
+        assert 1e-5 < np.abs(np.subtract(close, plain)).max() < 1e-2
+        assert adoption.consider(plan, version(plan, 2), harmful) is VersionState.HARMFUL
+        assert served() == {1: VersionState.SERVED, 2: VersionState.HARMFUL}
+        assert np.allclose(scores(), close, atol=1e-6)
+        assert not adoption.is_due(plan, 2)
+
+        adoption.pin(plan.hash, 2)
+        assert served() == {1: VersionState.RETIRED, 2: VersionState.SERVED}
+        assert not np.allclose(scores(), plain, atol=5e-2)
+        assert not adoption.is_due(plan, 3)
+
+        adoption.refuse(plan.hash, 2)
+        assert served()[2] is VersionState.REFUSED
+        assert np.allclose(scores(), plain, atol=1e-6)
+        assert adoption.is_due(plan, 1) and not adoption.is_due(plan, 2)

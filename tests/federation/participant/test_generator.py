@@ -1,0 +1,153 @@
+"""The shared generator adapter: its rows as the training process makes them, and its serving.
+
+On a random model of two narrow layers with the packaged model's tokenizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from federation.adapter_spec import AdapterKind, AdapterSpec, Block
+from federation.participant.base_models import generator_identity
+from federation.participant.examples import Example
+from federation.participant.shared_generator import SharedGenerator
+from federation.participant.trainer import TrainingTask
+from federation.participant.training_process import GeneratorRows, ffa_lora
+from generation.adapter_training import describe_modules
+from generation.engine import GenerationRequest, Message, complete
+from generation.ffa_lora import random_basis
+from generation.training_terms import GeneratorTerms
+from generation.transformers_engine import TransformersEngine
+from generation.weights import ModelFiles, find_model
+from tests.federation.participant.plans import PUBLIC_TEXTS, make_plan
+
+RANK = 2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    tokenizer = AutoTokenizer.from_pretrained(find_model().location)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("narrow")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def task(model: str) -> TrainingTask:
+    modules = describe_modules(model, ["q_proj", "v_proj"])
+    basis = random_basis(modules, RANK, seed=4)
+    spec = AdapterSpec(
+        kind=AdapterKind.GENERATOR,
+        base_model=generator_identity(model),
+        rank=RANK,
+        scale=2.0,
+        basis_hash=hashlib.sha256(basis).hexdigest(),
+        blocks=tuple(Block(module.name, module.outputs, RANK) for module in modules),
+    )
+    plan = make_plan(
+        adapter=spec, map_terms=None, generator_terms=GeneratorTerms(),
+        privacy={"dimension": spec.dimension},
+    )  # fmt: skip
+    return TrainingTask(plan, basis, PUBLIC_TEXTS, model)
+
+
+@pytest.fixture(scope="module")
+def rows(task: TrainingTask) -> GeneratorRows:
+    return GeneratorRows(task)
+
+
+def example(word: str, answer: str | None) -> Example:
+    return Example(
+        word.encode().ljust(32, b"\0"), f"What about {word}?", answer, (f"{word} is good.",), ()
+    )
+
+
+SUBJECTS = [(word.encode(), (example(word, f"{word}!"),)) for word in ("bread", "cheese", "salt")]
+
+
+def vector(task: TrainingTask) -> np.ndarray:
+    size = task.plan.adapter.dimension
+    return (np.random.default_rng(6).standard_normal(size) / 10).astype(np.float32)
+
+
+def test_a_row_is_the_same_without_the_other_subjects(
+    rows: GeneratorRows, task: TrainingTask
+) -> None:
+    every = dict(rows.of_subjects(SUBJECTS, vector(task)))
+    without = dict(rows.of_subjects(SUBJECTS[1:], vector(task)))
+    assert every.keys() - without.keys() == {b"bread"}
+    for row_id, row in without.items():
+        assert np.abs(row).max() > 0
+        assert np.array_equal(row, every[row_id])
+
+
+def test_questions_without_an_answer_make_a_zero_row(
+    rows: GeneratorRows, task: TrainingTask
+) -> None:
+    (row,) = [row for _, row in rows.of_subjects([(b"s", (example("oil", None),))], vector(task))]
+    assert row.shape == (task.plan.adapter.dimension,)
+    assert not row.any()
+
+
+def test_a_node_without_examples_updates_nothing(rows: GeneratorRows, task: TrainingTask) -> None:
+    assert not rows.of_node([], vector(task)).any()
+    assert rows.of_node(SUBJECTS, vector(task)).any()
+
+
+def test_a_model_is_named_by_its_weights(model: str, tmp_path: Path) -> None:
+    identity = generator_identity(model)
+    other = LlamaForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        other.lm_head.weight.mul_(1.01)
+    other.save_pretrained(tmp_path / Path(model).name)
+    assert generator_identity(model) == identity
+    assert generator_identity(str(tmp_path / Path(model).name)) != identity
+
+
+@pytest.fixture(scope="module")
+def engine(model: str) -> Iterator[TransformersEngine]:
+    opened = TransformersEngine(ModelFiles("narrow", model), dtype=torch.float32)
+    yield opened
+    asyncio.run(opened.close())
+
+
+def test_adapters_are_exchanged_while_the_engine_runs(
+    engine: TransformersEngine, task: TrainingTask, tmp_path: Path
+) -> None:
+    lora = ffa_lora(task.plan.adapter, task.basis)
+    shared = SharedGenerator(engine, tmp_path)
+
+    def reply() -> str:
+        request = GenerationRequest(
+            (Message("user", "Hello"),), max_tokens=12, adapters=shared.adapters
+        )
+        return asyncio.run(complete(engine, request))[0]
+
+    plain = reply()
+    shared.serve("one", lora, task.basis, 100 * vector(task))
+    assert shared.adapters == ("one",)
+    first = reply()
+    assert first != plain
+    shared.serve("two", lora, task.basis, -100 * vector(task))
+    assert shared.adapters == ("two",)
+    shared.serve("three", lora, task.basis, 50 * vector(task))
+    assert engine.adapters == {"two", "three"}
+    shared.withdraw()
+    assert reply() == plain
+    shared.serve("one", lora, task.basis, 100 * vector(task))
+    assert reply() == first
+    assert list(tmp_path.iterdir()) == []
