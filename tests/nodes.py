@@ -172,7 +172,10 @@ def files_holding(root: Path, needles: Iterable[bytes]) -> set[tuple[str, bytes]
     """
     needles = {(needle, needle.lower() if needle.isascii() else None) for needle in needles}
     found = set()
-    for path in root.rglob("*"):
+    # `os.walk` passes over folders that go while it walks.
+    for path in (
+        Path(top) / name for top, folders, files in os.walk(root) for name in folders + files
+    ):
         name = str(path.relative_to(root))
         try:
             content = os.fsencode(name) + (path.read_bytes() if path.is_file() else b"")

@@ -16,7 +16,8 @@ from tests.nodes import Node
 # Neither English nor hexadecimal, so that a piece of a word stands nowhere by chance.
 RARE_LETTERS = "hjkpqvwxyz"
 WORD_LETTERS = 16
-PIECE_LETTERS = 7
+# Shorter ones stand by chance in the words that other tests plant in the same database.
+PIECE_LETTERS = 9
 VECTOR_PIECE_BYTES = 16
 VECTOR_STRIDE_BYTES = 64
 
