@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli.server import listen
+from cli.listening import listen
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT
 
@@ -131,9 +131,9 @@ def test_a_node_that_cannot_load_its_models_ends_with_the_reason(home: Path) -> 
     assert not (home / "server.json").exists()
 
 
-def test_a_full_disk_ends_the_start_with_the_reason(home: Path) -> None:
-    (home / "server.json.tmp").symlink_to("/dev/full")
-    assert "No space left" in refusal(run("node", "serve", "--port", "0", home=home))
+def test_a_folder_that_cannot_be_written_ends_the_start_with_the_reason(home: Path) -> None:
+    (home / "server.json").mkdir()
+    assert "Is a directory" in refusal(run("node", "serve", "--port", "0", home=home))
 
 
 def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path, serve: Serve) -> None:
