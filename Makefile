@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: demo test test-faults test-fuzz lint types product peers lock clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+	$(BIN)/python -m examples.demo $(if $(KEEP),--keep) $(if $(GENERATOR),--generator)
 
 test: $(VENV)/.installed
 	$(PYTEST) -n 2 --dist worksteal
