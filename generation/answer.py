@@ -16,6 +16,7 @@ from generation.engine import (
     Usage,
 )
 from generation.prompt import (
+    TAGS,
     Prompt,
     build_prompt,
     fit_conversation,
@@ -48,6 +49,9 @@ class Answer:
     finish_reason: FinishReason
 
 
+MOST_STOPS = 4
+"""What OpenAI's API, and with it an upstream, takes."""
+
 AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
 
 
@@ -79,6 +83,9 @@ async def answer(
             return
     prompt = await asyncio.to_thread(_prompt, engine, request, passages)
     generation = replace(request, messages=prompt.messages)
+    if prompt.passages:
+        # A small model goes on from its answer with the next document.
+        generation = replace(generation, stop=(*request.stop, *TAGS)[:MOST_STOPS])
     writer = CitationWriter(prompt.passages) if prompt.passages else None
     text: list[str] = []
     citations: list[Citation] = []

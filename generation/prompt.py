@@ -24,6 +24,9 @@ _SYSTEM_CITING = (
     " If they do not hold the answer, say so."
 )
 _HELPER_PREFIX = "### Task:"
+TAGS = ("<document ", "</document")
+"""How the tags around documents begin, which no answer has a use for."""
+
 _QUESTION = "Question:"
 _MARK = re.compile(r"\[(\s*\d[\d\s,;–-]*)\]")
 

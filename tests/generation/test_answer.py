@@ -90,6 +90,20 @@ def test_an_instruction_in_a_document_is_not_followed(engine: TransformersEngine
         assert not re.search("PWNED|BANANA", events[-1].text)
 
 
+def test_an_answer_ends_before_a_tag_of_the_prompt(engine: TransformersEngine) -> None:
+    # What was said so far teaches the model to end with one.
+    history = tuple(
+        Message(role, text)
+        for said in ("When is it shut?", "Who keeps the key?", "Where is the door?")
+        for role, text in (("user", said), ("assistant", "It says so. </document 1>"))
+    )
+    question = "How much oil does the tank hold?"
+    asked = request(question, passage(PUMP), max_tokens=60, history=history)
+    ((*_, last),) = answers(engine, asked)
+    assert last.finish_reason == "stop"
+    assert last.text.strip() and "<" not in last.text
+
+
 def test_without_a_relevant_passage_the_model_is_not_asked(engine: TransformersEngine) -> None:
     unrelated = request("Who wrote Hamlet?", passage(PUMP, dense=0.05), passage(HOURS, dense=0.1))
     for events in answers(engine, unrelated, request("Who wrote Hamlet?")):
