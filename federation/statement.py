@@ -273,6 +273,11 @@ def _assumptions(plan: FederationPlan) -> Iterator[str]:
             "several, or that shaped others' rows, is not covered."
         )
         yield (
+            f"A node's training is done {plan.timing.training_seconds:g} s after a round was "
+            "announced, when masked vectors leave: rows that are not done then are zero rows, and "
+            "which ones those are would depend on how long others took."
+        )
+        yield (
             "A subject sits on one node; what holds for two is given beside each number, and a "
             "near-copy on another node counts as the same subject."
         )
