@@ -23,6 +23,7 @@ from cli.errors import FAILED, os_error_message
 from cli.evaluate import evaluate
 from cli.ingest import ingest
 from cli.output import say
+from cli.plan import plan
 from cli.search import search
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
 app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
+app.command()(plan)
 app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(audit.app, name="audit")
 

@@ -63,7 +63,7 @@ def preview(
     if as_json:
         show_json(found)
         return
-    _show_preview(found)
+    show_preview(found)
 
 
 @app.command()
@@ -253,7 +253,7 @@ def _move(action: str, name: str, reason: str | None, place: Place, as_json: boo
     show(f"{moved['name']} is {moved['state']}.")
 
 
-def _show_preview(found: dict[str, Any]) -> None:
+def show_preview(found: dict[str, Any]) -> None:
     for scope, title in (("per_round", "one round"), ("total", "all rounds")):
         for one in found[scope].values():
             twice = one["two_nodes"]

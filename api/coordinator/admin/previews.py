@@ -73,7 +73,7 @@ def preview_federation(
     with coordinator.database.read() as session:
         known = plan.population in overview.populations(session)
         budget = populations.budget(session, plan.population) if known else None
-    return _body(preview(plan, budget))
+    return preview_body(preview(plan, budget))
 
 
 def resolved(request: PlanRequest, coordinator: str) -> ResolvedPlan:
@@ -88,7 +88,7 @@ def resolved(request: PlanRequest, coordinator: str) -> ResolvedPlan:
         raise ApiError(400, "bad_plan", str(error)) from error
 
 
-def _body(found: Preview) -> PreviewBody:
+def preview_body(found: Preview) -> PreviewBody:
     return PreviewBody(
         plan_hash=found.plan.hash,
         plan=plan_json(found.plan),
