@@ -40,7 +40,7 @@ from retrieval.training_terms import MapTerms
 from storage.coordinator_settings import CoordinatorSettings
 from storage.coordinator_tables import Federation, Round
 from storage.coordinator_tables import Participant as ParticipantRow
-from tests.federation.participants import Participant, Vector
+from benchmarks.participants import Participant, Vector
 
 BASIS = b"a basis"
 PASSAGES = b'{"text": "a public passage"}\n'

@@ -24,7 +24,7 @@ from storage.coordinator_tables import Enrolment as EnrolmentRow
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.coordinator_tables import ParticipantSession
 from tests.coordinators import POPULATION, Site, noisy_vector
-from tests.federation.participants import Participant
+from benchmarks.participants import Participant
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from federation.secagg.client.machine import Client
 from privacy.receipts import Receipt
 from storage.coordinator_tables import Message, Round
 from tests.coordinators import FEDERATION, Site, guests
-from tests.federation.participants import Participant
+from benchmarks.participants import Participant
 
 
 @dataclass

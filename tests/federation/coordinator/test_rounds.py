@@ -31,7 +31,7 @@ from privacy.signing import Domain
 from privacy.verification import verify
 from storage.coordinator_tables import CoordinatorBase, Message, Outgoing, Round
 from tests.coordinators import FEDERATION, Site, guests
-from tests.federation.participants import Participant
+from benchmarks.participants import Participant
 
 FOUR_STAGES = (Stage.KEYS, Stage.SHARES, Stage.MASKED, Stage.SURVIVORS)
 

@@ -26,7 +26,7 @@ from storage.node_tables import Membership
 from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
 from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
-from tests.federation.participants import Participant
+from benchmarks.participants import Participant
 from tests.nodes import Node, open_node
 
 POLICY = ConsentPolicy(
