@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 from sqlalchemy import update as update_rows
 
+from benchmarks.participants import Participant
 from federation.coordinator import enrolment, sessions
 from federation.coordinator.refused import RefusedError
 from federation.coordinator.sessions import Caller
@@ -24,7 +25,6 @@ from storage.coordinator_tables import Enrolment as EnrolmentRow
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.coordinator_tables import ParticipantSession
 from tests.coordinators import POPULATION, Site, noisy_vector
-from benchmarks.participants import Participant
 
 
 @pytest.fixture
