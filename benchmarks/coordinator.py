@@ -62,7 +62,7 @@ class Size:
     stage_seconds: float
 
 
-FULL, QUICK = Size(200, 3, 25.0), Size(30, 1, 5.0)
+FULL, QUICK = Size(200, 2, 40.0), Size(30, 1, 5.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,4 +165,5 @@ def test_an_identity_is_rotated_by_both_keys_between_rounds(place: Site) -> None
     assert node.identity in identities and old_identity not in identities
     with place.authority.database.read() as session:
         assert enrolment.identities(session, number) == {old_identity, node.identity}
-        assert sessions.authenticate(session, "nonsense") is None
+    with place.authority.database.look() as connection:
+        assert sessions.authenticate(connection, "nonsense") is None
