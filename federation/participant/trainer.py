@@ -143,6 +143,12 @@ class Trainer:
             return self._losses
 
     @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        with self._lock:
+            return self._process is not None and self._process.poll() is None
+
+    @property
     def is_busy(self) -> bool:
         """Whether something that was begun is not done."""
         with self._lock:
