@@ -23,6 +23,7 @@ MembershipId = Annotated[
     typer.Option("--membership", metavar="ID", help="Which membership, where there are several."),
 ]
 PATH = "/v1/federation"
+MEASURES = {"retriever": "mrr@10", "generator": "loss"}
 
 
 def join(
@@ -231,8 +232,11 @@ def models(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
         return
-    rows = [(one["kind"], one["identity"], one["dimension"]) for one in found["data"]]
-    show_table(("kind", "model", "dimension"), rows)
+    rows = [
+        (one["kind"], one["identity"], one["dimension"], len(one["modules"]) or None)
+        for one in found["data"]
+    ]
+    show_table(("kind", "model", "dimension", "modules (--json lists them)"), rows)
 
 
 @app.command()
@@ -312,10 +316,12 @@ def _show_versions(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    columns = ("federation", "version", "state", "pinned", "questions", "mrr@10 without", "with")
+    columns = (
+        "federation", "version", "state", "pinned", "questions", "measure", "without", "with"
+    )  # fmt: skip
     rows = [
         (one["federation"], one["number"], one["state"], _yes(one["pinned"]), one["examples"],
-         _score(one["before"]), _score(one["after"]))
+         MEASURES[one["adapter"]], _score(one["before"]), _score(one["after"]))
         for one in found["data"]
     ]  # fmt: skip
     show_table(columns, rows)

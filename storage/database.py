@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ PASSING = frozenset(
 BUSY_MILLISECONDS = 30_000
 CHECKPOINT_RETRY_SECONDS = 0.02
 
+
+DELETION = "deletion"
+"""Marks the `info` of a session that has noted one."""
 
 WRITING = {"alcove_begin": "BEGIN IMMEDIATE"}
 """Execution options of a `sqlite_engine` whose transactions take the write lock at once."""
@@ -61,6 +64,11 @@ class Database:
         self._writer = self._engine.execution_options(**WRITING)
         # Nothing may be written beside `compact`; and SQLite's own lock is polled, this one not.
         self._writing = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_deletion(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each transaction that has noted a deletion, in its thread."""
+        self._listeners.append(listener)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -80,6 +88,9 @@ class Database:
             session.begin(),
         ):
             yield session
+        if session.info.get(DELETION):
+            for listener in self._listeners:
+                listener()
 
     def migrate(self) -> None:
         """Make the file, or bring its schema to the newest revision; to be called first."""
@@ -162,6 +173,7 @@ def upgrade(connection: Connection, history: str) -> None:
 def note_deletion(session: Session) -> None:
     """Note, in the transaction that deletes rows, that their bytes are still to be blanked."""
     session.execute(text(f"PRAGMA user_version = {noted_deletions(session) + 1}"))
+    session.info[DELETION] = True
 
 
 def noted_deletions(session: Session) -> int:

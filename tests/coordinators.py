@@ -19,6 +19,7 @@ from sqlalchemy import select, update
 
 from api.coordinator.app import create_app
 from api.coordinator.coordinator import Coordinator, create
+from benchmarks.participants import Participant, Vector
 from federation.adapter_spec import (
     AdapterKind,
     AdapterSpec,
@@ -40,7 +41,6 @@ from retrieval.training_terms import MapTerms
 from storage.coordinator_settings import CoordinatorSettings
 from storage.coordinator_tables import Federation, Round
 from storage.coordinator_tables import Participant as ParticipantRow
-from tests.federation.participants import Participant, Vector
 
 BASIS = b"a basis"
 PASSAGES = b'{"text": "a public passage"}\n'

@@ -68,8 +68,8 @@ class KeyMiddleware:
 
     def _participant(self, header: str) -> Caller:
         token = _token(header, "missing_session", "open a session first: send its token as Bearer")
-        with self._coordinator.database.read() as session:
-            caller = sessions.authenticate(session, token)
+        with self._coordinator.database.look() as connection:
+            caller = sessions.authenticate(connection, token)
         if caller is None:
             raise ApiError(401, "invalid_session", "the session is wrong or over: open another")
         return caller

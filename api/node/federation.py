@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -121,12 +122,22 @@ class PlanBody(BaseModel):
     alone: EpsilonBody
 
 
+class ModuleBody(BaseModel):
+    """A linear module, by its name in the model, with the lengths of what goes in and out."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
 class ModelBody(BaseModel):
-    """`identity` is how plans name the model; `dimension` is that of an embedder's vectors."""
+    """`identity` is how plans name the model; `dimension` is that of an embedder's vectors,
+    `modules` are those of a generator that an adapter is usually for."""
 
     kind: AdapterKind
     identity: str
     dimension: int | None
+    modules: list[ModuleBody]
 
 
 class ModelList(BaseModel):
@@ -169,9 +180,11 @@ class ContributionList(BaseModel):
 
 
 class VersionBody(BaseModel):
-    """`before` and `after` are MRR@10 on `examples` questions that were held back."""
+    """`before` and `after` are of `examples` questions that were held back: of a retriever MRR@10,
+    of a generator the mean loss of the answers, which is better the lower."""
 
     federation: str
+    adapter: AdapterKind
     plan_hash: str
     number: int
     state: VersionState
@@ -278,7 +291,12 @@ def list_models(node: NodeDep, _models: ModelsDep, _owner: NodeOwner) -> ModelLi
     found = node.federation.base_models()
     return ModelList(
         data=[
-            ModelBody(kind=kind, identity=model.identity, dimension=model.dimension)
+            ModelBody(
+                kind=kind,
+                identity=model.identity,
+                dimension=model.dimension,
+                modules=[ModuleBody(**asdict(module)) for module in model.modules],
+            )
             for kind, model in found.items()
         ]
     )
@@ -348,11 +366,11 @@ def list_versions(node: NodeDep, _owner: NodeOwner) -> VersionList:
     """The shared versions that the node has tried."""
     with node.database.read() as session:
         rows = session.execute(
-            select(SharedVersion, KnownPlan.federation)
+            select(SharedVersion, KnownPlan)
             .join(KnownPlan, KnownPlan.plan_hash == SharedVersion.plan_hash)
             .order_by(SharedVersion.tried_at.desc())
         ).all()
-    return VersionList(data=[_version(row, federation) for row, federation in rows])
+    return VersionList(data=[_version(row, known) for row, known in rows])
 
 
 @router.put("/federation/versions/{plan_hash}/{number}", responses=responses(404, 503))
@@ -477,9 +495,10 @@ def _contribution(row: Contribution) -> ContributionBody:
     )
 
 
-def _version(row: SharedVersion, federation: str) -> VersionBody:
+def _version(row: SharedVersion, known: KnownPlan) -> VersionBody:
     return VersionBody(
-        federation=federation,
+        federation=known.federation,
+        adapter=read_known_plan(known).adapter.kind,
         plan_hash=row.plan_hash,
         number=row.number,
         state=row.state,

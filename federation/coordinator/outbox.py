@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from federation.coordinator.refused import unknown
@@ -47,71 +47,58 @@ class MaskedEvidence:
     signature: str
 
 
-def work(session: Session, caller: Caller) -> list[Work]:
+def work(connection: Connection, caller: Caller) -> list[Work]:
     """What the participant may send and has not sent."""
     now = time.time()
-    rows = session.execute(_WORK, {"participant": caller.id, "now": now})
+    rows = connection.execute(_WORK, {"participant": caller.id, "now": now})
     return [Work(name, round_id, Stage(stage), at - now) for name, round_id, stage, at in rows]
 
 
-def change_marker(session: Session) -> frozenset[tuple[str, str]]:
+def change_marker(connection: Connection) -> frozenset[tuple[str, str]]:
     """Differs from an earlier one where some participant may have new work."""
-    rows = session.execute(select(Round.id, Round.stage).where(Round.ended_at.is_(None)))
-    return frozenset((round_id, stage) for round_id, stage in rows)
+    return frozenset((round_id, stage) for round_id, stage in connection.execute(_MARKER))
 
 
-def round_of(session: Session, caller: Caller, round_id: str) -> Round:
-    """A round of the participant's population.
+def announcement(connection: Connection, caller: Caller, round_id: str) -> bytes:
+    """The signed announcement of a round of the participant's population.
 
     Raises:
         RefusedError: unknown_round.
     """
-    query = (
-        select(Round)
-        .join(Federation, Federation.name == Round.federation)
-        .where(Round.id == round_id, Federation.population == caller.population)
-    )
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise unknown("unknown_round", f"there is no round {round_id!r} for this participant")
-    return found
+    return _round(connection, caller, round_id).announcement
 
 
-def invitation(session: Session, caller: Caller, round_id: str) -> bytes:
+def invitation(connection: Connection, caller: Caller, round_id: str) -> bytes:
     """The signed invitation, for those who are invited while the round lasts.
 
     Raises:
         RefusedError: unknown_round, not_invited.
     """
-    found = round_of(session, caller, round_id)
-    invited = session.get(Outgoing, (round_id, Stage.KEYS.value, caller.id))
-    if found.invitation is None or invited is None:
+    found = _round(connection, caller, round_id, Stage.KEYS)
+    if found.invitation is None or found.payload is None:
         raise unknown("not_invited", "you are not invited to this round, or it is over")
     return found.invitation
 
 
-def outgoing(session: Session, caller: Caller, round_id: str, stage: Stage) -> bytes:
+def outgoing(connection: Connection, caller: Caller, round_id: str, stage: Stage) -> bytes:
     """The server's message that the participant answers in this stage.
 
     Raises:
         RefusedError: unknown_round; no_message, there is none (yet, or any more).
     """
-    round_of(session, caller, round_id)
-    found = session.get(
-        Outgoing, (round_id, stage.value, caller.id), options=[undefer(Outgoing.payload)]
-    )
-    if found is None or stage is Stage.KEYS:
+    found = _round(connection, caller, round_id, stage)
+    if found.payload is None or stage is Stage.KEYS:
         raise unknown("no_message", f"there is no message to you for stage {stage}")
     return found.payload
 
 
-def statement(session: Session, caller: Caller, round_id: str) -> bytes:
+def statement(connection: Connection, caller: Caller, round_id: str) -> bytes:
     """The signed statement about the round, canonical JSON.
 
     Raises:
         RefusedError: unknown_round; no_statement, its survivors are not settled.
     """
-    found = round_of(session, caller, round_id)
+    found = _round(connection, caller, round_id)
     if found.statement is None:
         raise unknown("no_statement", "the survivors of this round are not settled")
     return found.statement
@@ -135,9 +122,10 @@ def federation(session: Session, caller: Caller, name: str) -> Federation:
     return found
 
 
-def roster(session: Session, caller: Caller) -> bytes:
+def roster(connection: Connection, caller: Caller) -> bytes:
     """The signed roster of the participant's population."""
-    return session.get_one(Population, caller.population).roster
+    found: bytes = connection.execute(_ROSTER, {"population": caller.population}).scalar_one()
+    return found
 
 
 def blob(session: Session, name: str) -> bytes:
@@ -186,6 +174,30 @@ def masked_evidence(session: Session, caller: Caller) -> list[MaskedEvidence]:
     return [MaskedEvidence(*row) for row in session.execute(query)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What a participant may read of a round; `payload` is sent to it in one stage."""
+
+    announcement: bytes
+    invitation: bytes | None
+    statement: bytes | None
+    payload: bytes | None
+
+
+def _round(
+    connection: Connection, caller: Caller, round_id: str, stage: Stage | None = None
+) -> _Round:
+    """Raises RefusedError: unknown_round."""
+    given = {
+        "round": round_id, "population": caller.population,
+        "participant": caller.id, "stage": stage.value if stage else None,
+    }  # fmt: skip
+    row = connection.execute(_ROUND, given).one_or_none()
+    if row is None:
+        raise unknown("unknown_round", f"there is no round {round_id!r} for this participant")
+    return _Round(*row)
+
+
 def _in_this_stage(table: type[Outgoing] | type[Message]) -> ColumnElement[bool]:
     """Whether the participant has a row of this stage of the round."""
     return (
@@ -199,7 +211,22 @@ def _in_this_stage(table: type[Outgoing] | type[Message]) -> ColumnElement[bool]
     )
 
 
-# Run by every poll: made once.
+# Run all the time: made once.
+_MARKER = select(Round.id, Round.stage).where(Round.ended_at.is_(None))
+_ROSTER = select(Population.roster).where(Population.name == bindparam("population"))
+_ROUND = (
+    select(Round.announcement, Round.invitation, Round.statement, Outgoing.payload)
+    .join(Federation, Federation.name == Round.federation)
+    .outerjoin(
+        Outgoing,
+        and_(
+            Outgoing.round_id == Round.id,
+            Outgoing.stage == bindparam("stage"),
+            Outgoing.participant_id == bindparam("participant"),
+        ),
+    )
+    .where(Round.id == bindparam("round"), Federation.population == bindparam("population"))
+)
 _WORK = (
     select(Round.federation, Round.id, Round.stage, Round.deadline)
     .join(Federation, Federation.name == Round.federation)

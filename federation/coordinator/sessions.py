@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from federation.coordinator.authority import Authority
@@ -87,10 +87,10 @@ def open_session(authority: Authority, proof: bytes) -> OpenedSession:
     return OpenedSession(token, SESSION_SECONDS)
 
 
-def authenticate(session: Session, token: str) -> Caller | None:
+def authenticate(connection: Connection, token: str) -> Caller | None:
     """Whose session this is; None if there is none that holds, or its participant was revoked."""
     given = {"token_hash": _hash(token), "now": int(time.time())}
-    row = session.execute(_CALLER, given).one_or_none()
+    row = connection.execute(_CALLER, given).one_or_none()
     return None if row is None else Caller(*row)
 
 

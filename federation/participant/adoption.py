@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,28 @@ MOST_HELD_BACK = 500
 
 class VersionError(ValueError):
     """There is no such version, or it cannot be served; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a trial on held-back questions said; without and with the version.
+
+    Attributes:
+        examples: how many questions.
+        before, after: MRR of a retriever, mean loss of a generator; None if nobody can tell.
+    """
+
+    examples: int
+    before: float | None
+    after: float | None
+
+    def state(self, kind: AdapterKind) -> VersionState:
+        """A version is served only if it does not hurt."""
+        if self.before is None or self.after is None:
+            return VersionState.UNTESTED
+        gain = self.after - self.before
+        is_harmless = gain >= 0 if kind is AdapterKind.RETRIEVER else gain <= 0
+        return VersionState.SERVED if is_harmless else VersionState.HARMFUL
 
 
 class Adoption:
@@ -92,33 +115,33 @@ class Adoption:
         return row is None or row.state is VersionState.RETIRED
 
     def consider(
-        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
+        self,
+        plan: FederationPlan,
+        signed: SignedVersion,
+        parameters: bytes,
+        trial: Trial | None = None,
     ) -> VersionState:
         """Try a version whose signature and hashes were checked, and serve it unless it hurts.
 
-        Where nobody can tell, without held-back questions and for a generator, whose answers are
-        not judged here, it is left for the owner to pin.
+        Where nobody can tell, as without held-back questions, it is left for the owner to pin.
+
+        Args:
+            trial: of a generator, which takes minutes in a process of its own
+                (`generator_trial`); a query map is tried here.
 
         Raises:
             VersionError: it does not fit the models of this node.
         """
         with self._turn:
-            return self._consider(plan, signed, parameters)
+            return self._consider(plan, signed, parameters, trial)
 
     def _consider(
-        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
+        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes, trial: Trial | None
     ) -> VersionState:
         self._check_model(plan)
-        questions: Sequence[HeldBack] = ()
-        before = after = None
-        if plan.adapter.kind is AdapterKind.RETRIEVER:
-            questions = self._source.held_back()[:MOST_HELD_BACK]
-            query_map = self._query_map(plan, parameters)
-            before, after = self._quality(questions, None), self._quality(questions, query_map)
-        if before is None or after is None:
-            state = VersionState.UNTESTED
-        else:
-            state = VersionState.SERVED if after >= before else VersionState.HARMFUL
+        if trial is None:
+            trial = self._try(plan, parameters)
+        state = trial.state(plan.adapter.kind)
         with self._database.write() as session:
             if state is VersionState.SERVED:
                 self._retire(session, plan.adapter.kind)
@@ -132,11 +155,19 @@ class Adoption:
                 )
                 session.add(row)
             row.state = state
-            row.examples, row.before, row.after = len(questions), before, after
+            row.examples, row.before, row.after = trial.examples, trial.before, trial.after
             row.tried_at = now()
         if state is VersionState.SERVED:
             self._serve(plan, signed.record.number, parameters)
         return state
+
+    def _try(self, plan: FederationPlan, parameters: bytes) -> Trial:
+        if plan.adapter.kind is not AdapterKind.RETRIEVER:
+            return Trial(0, None, None)
+        questions = self._source.held_back()[:MOST_HELD_BACK]
+        query_map = self._query_map(plan, parameters)
+        before, after = self._quality(questions, None), self._quality(questions, query_map)
+        return Trial(len(questions), before, after)
 
     def pin(self, plan_hash: str, number: int) -> None:
         """Serve this version whatever the trial said, until it is refused.

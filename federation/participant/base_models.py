@@ -7,9 +7,16 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import safe_open
+
 from federation.adapter_spec import AdapterKind
+from generation.ffa_lora import AdaptedModule
 from retrieval.embedding import Embedder
 from storage.settings import PACKAGED, NodeSettings
+
+ADAPTED = ("q_proj", "v_proj")
+"""The generator's modules that an adapter is for where nothing else is said, as in the LoRA paper
+(arXiv 2106.09685, section 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +27,13 @@ class BaseModel:
         source: as the settings name it.
         identity: as plans name it (`AdapterSpec.base_model`).
         dimension: of an embedder's vectors; None for a generator.
+        modules: of a generator that an adapter would be for.
     """
 
     source: str
     identity: str
     dimension: int | None
+    modules: tuple[AdaptedModule, ...] = ()
 
 
 class BaseModels:
@@ -48,7 +57,9 @@ class BaseModels:
         with self._lock:
             if self._generator is None:
                 source = self._settings.generator
-                self._generator = BaseModel(source, generator_identity(source), None)
+                self._generator = BaseModel(
+                    source, generator_identity(source), None, generator_modules(source)
+                )
             return self._generator
 
 
@@ -58,6 +69,33 @@ def generator_identity(source: str) -> str:
     Raises:
         OSError, ValueError: its weights are not on this machine.
     """
+    name, files = _weights(source)
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"{name}@{digest.hexdigest()[:16]}"
+
+
+def generator_modules(source: str) -> tuple[AdaptedModule, ...]:
+    """The modules called `ADAPTED`, by name; read from the heads of the files of weights.
+
+    Raises:
+        OSError, ValueError: its weights are not on this machine.
+    """
+    ends = tuple(f".{name}.weight" for name in ADAPTED)
+    found = []
+    for path in _weights(source)[1]:
+        with safe_open(path, "numpy") as file:
+            for name in file.keys():  # noqa: SIM118 - no mapping
+                if name.endswith(ends):
+                    outputs, inputs = file.get_slice(name).get_shape()
+                    found.append(AdaptedModule(name.removesuffix(".weight"), inputs, outputs))
+    return tuple(sorted(found, key=lambda module: module.name))
+
+
+def _weights(source: str) -> tuple[str, list[Path]]:
+    """The name of a generator and the files of its weights."""
     from generation.weights import find_model
 
     files = find_model(None if source == PACKAGED else source)
@@ -66,8 +104,4 @@ def generator_identity(source: str) -> str:
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(files.location, local_files_only=True))
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"{files.model_id}@{digest.hexdigest()[:16]}"
+    return files.model_id, sorted(folder.glob("*.safetensors"))

@@ -120,12 +120,24 @@ class ExampleSource:
                     ]
         return found
 
-    def _of(self, session: Session, subject: Subject) -> Iterable[Example]:
+    def held_back_answers(self) -> list[Example]:
+        """What new versions of a generator are tried on: held-back questions with an answer."""
+        with self._database.read() as session:
+            return [
+                example
+                for subject in self.subjects()
+                for example in self._of(session, subject, held_back=True)
+                if example.answer is not None
+            ]
+
+    def _of(
+        self, session: Session, subject: Subject, *, held_back: bool = False
+    ) -> Iterable[Example]:
         material = _Material(session, subject)
         seen = set()
         for question, answer, relevant in material.questions():
             example_id = self._keyed(b"example\0" + subject.subject_id + question.encode())
-            if example_id in seen or self._is_held_back(question):
+            if example_id in seen or self._is_held_back(question) is not held_back:
                 continue
             seen.add(example_id)
             positives = tuple(dict.fromkeys(_text(chunk) for chunk in relevant))

@@ -67,6 +67,7 @@ class FederationService:
         self._generator: SharedGenerator | None = None
         self._participates = False
         self.problem: str | None = None
+        database.on_deletion(self._forget)
         self._consent: Consent | None = None
         try:
             self._consent = Consent(database, self._home)
@@ -246,6 +247,11 @@ class FederationService:
         with self._lock:
             for worker in self._workers.values():
                 worker.refresh()
+
+    def _forget(self) -> None:
+        """Something was erased: no training process keeps it."""
+        for worker in list(self._workers.values()):
+            worker.forget()
 
     def _all_recovered(self) -> bool:
         """Whether every coordinator has shown its evidence since this process began."""

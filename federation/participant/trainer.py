@@ -73,6 +73,23 @@ class RoundDone:
     round_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class LossTask:
+    """Examples, and vectors of float32 (d,), of each of which the mean loss is wanted."""
+
+    round_id: str
+    vectors: tuple[NDArray[np.float32], ...] = field(repr=False)
+    examples: tuple[Example, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LossesDone:
+    """The mean loss at each vector of a `LossTask`."""
+
+    round_id: str
+    losses: tuple[float, ...] = field(repr=False)
+
+
 class Trainer:
     """The training process of one federation; started when needed. Safe in any thread."""
 
@@ -85,6 +102,8 @@ class Trainer:
         self._round_id = ""
         self._busy = False
         self._rows: list[Row] = []
+        self._losses: tuple[float, ...] | None = None
+        self._is_stale = False
 
     def start(self) -> None:
         """Start the process, which takes seconds to load its model."""
@@ -105,14 +124,35 @@ class Trainer:
             self._round_id, self._rows, self._busy = round_id, [], bool(subjects)
             if not subjects:
                 return
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-            line = self._line
-        if line is not None:
-            try:
-                line.send(RoundTask(round_id, vector, tuple(subjects)))
-            except OSError:
-                log.exception("the training process died")
+        self._send(RoundTask(round_id, vector, tuple(subjects)))
+
+    def begin_losses(
+        self, name: str, vectors: tuple[NDArray[np.float32], ...], examples: Sequence[Example]
+    ) -> None:
+        """Compute the mean loss of examples, at least one, at each vector, shape (d,), float32.
+
+        For a trainer of its own, which trains for no round.
+        """
+        with self._lock:
+            self._round_id, self._busy, self._losses = name, True, None
+        self._send(LossTask(name, vectors, tuple(examples)))
+
+    def losses(self) -> tuple[float, ...] | None:
+        """What `begin_losses` asked for; None if it is not done, or the process has died."""
+        with self._lock:
+            return self._losses
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        with self._lock:
+            return self._process is not None and self._process.poll() is None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was begun is not done."""
+        with self._lock:
+            return self._busy
 
     def rows(self, round_id: str) -> list[Row]:
         """The rows of a round that are done by now, in the order of their ids."""
@@ -126,10 +166,32 @@ class Trainer:
                 lambda: round_id == self._round_id and not self._busy, seconds
             )
 
+    def forget(self) -> None:
+        """End the process, at once or when its round is done: it may hold texts that were erased.
+
+        The next round starts another one.
+        """
+        with self._lock:
+            if self._busy:
+                self._is_stale = True
+            else:
+                self._stop()
+
     def close(self) -> None:
         """End the process."""
         with self._lock:
             self._stop()
+
+    def _send(self, task: RoundTask | LossTask) -> None:
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            line = self._line
+        if line is not None:
+            try:
+                line.send(task)
+            except OSError:
+                log.exception("the training process died")
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -153,7 +215,7 @@ class Trainer:
             self._process.kill()
             self._process.wait()
         self._process = self._line = None
-        self._busy = False
+        self._busy = self._is_stale = False
 
     def _read(self, line: Connection, process: subprocess.Popen[bytes]) -> None:
         """Take rows over until the process ends; only this thread closes its end of the line."""
@@ -168,9 +230,13 @@ class Trainer:
                         continue
                     if isinstance(message, RowDone):
                         self._rows.append((message.row_id, message.row))
-                    else:
-                        self._busy = False
-                        self._finished.notify_all()
+                        continue
+                    if isinstance(message, LossesDone):
+                        self._losses = message.losses
+                    self._busy = False
+                    if self._is_stale:
+                        self._stop()
+                    self._finished.notify_all()
         with self._lock:
             if process is self._process and self._busy:
                 log.error("training stopped", status=process.wait())

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from federation.adapter_spec import AdapterKind, AdapterSpec
 from federation.participant.examples import Example
-from federation.participant.trainer import Examples, RoundDone, RoundTask, RowDone, TrainingTask
+from federation.participant.trainer import (
+    Examples,
+    LossesDone,
+    LossTask,
+    RoundDone,
+    RoundTask,
+    RowDone,
+    TrainingTask,
+)
 from generation.ffa_lora import AdaptedModule, FfaLora
 from retrieval.embedding import Embedder, Vectors
 from retrieval.map_training import MapExample, local_update, subject_gradients
@@ -145,6 +153,10 @@ class GeneratorRows:
         every = [own for _, examples in subjects for own in _answered(examples)]
         return self._trainer.local_update(every, vector, secrets.randbits(64))
 
+    def loss(self, examples: tuple[Example, ...], vector: NDArray[np.float32]) -> float:
+        """The mean loss of those with an answer; ValueError if there are none."""
+        return self._trainer.average_loss(_answered(examples), vector)
+
 
 def ffa_lora(spec: AdapterSpec, basis: bytes) -> FfaLora:
     """The adapter that a federation's spec and basis file describe.
@@ -192,9 +204,19 @@ def main() -> None:
     rows = open_rows(task)
     while True:
         try:
-            _train(line, line.recv(), task, rows)
+            _answer(line, line.recv(), task, rows)
         except (EOFError, BrokenPipeError):
             return
+
+
+def _answer(line: Connection, wanted: RoundTask | LossTask, task: TrainingTask, rows: Rows) -> None:
+    if isinstance(wanted, RoundTask):
+        _train(line, wanted, task, rows)
+    elif isinstance(rows, GeneratorRows):
+        losses = tuple(rows.loss(wanted.examples, vector) for vector in wanted.vectors)
+        line.send(LossesDone(wanted.round_id, losses))
+    else:
+        raise TypeError("a query map is tried by what it finds, not by a loss")
 
 
 def _train(line: Connection, round_task: RoundTask, task: TrainingTask, rows: Rows) -> None:

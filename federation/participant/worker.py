@@ -26,6 +26,7 @@ from federation.participant.coordinator_client import (
     Work,
 )
 from federation.participant.examples import ExampleSource
+from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.identity import FederationHome, load_identity
 from federation.participant.policy import refusals
 from federation.participant.recovery import recover
@@ -78,6 +79,14 @@ class _Federation:
         self.versions = versions
         self.refusals: tuple[str, ...] = ()
         self.trainer: Trainer | None = None
+        self.trial: GeneratorTrial | None = None
+
+    def close(self) -> None:
+        """End its processes."""
+        for process in (self.trainer, self.trial):
+            if process is not None:
+                process.close()
+        self.trainer = self.trial = None
 
 
 class MembershipWorker:
@@ -118,8 +127,13 @@ class MembershipWorker:
         while self._thread.is_alive() and not self._polling:
             self._thread.join(0.05)
         for federation in self._federations.values():
+            federation.close()
+
+    def forget(self) -> None:
+        """Have no process keep texts that were erased; what is begun is finished before."""
+        for federation in list(self._federations.values()):
             if federation.trainer is not None:
-                federation.trainer.close()
+                federation.trainer.forget()
 
     def refresh(self) -> None:
         """Have the policy and the roster looked at again soon."""
@@ -172,7 +186,8 @@ class MembershipWorker:
     def _poll(self) -> list[Work]:
         self._polling = True
         try:
-            return self._client.work(POLL_SECONDS)
+            is_trying = any(known.trial is not None for known in self._federations.values())
+            return self._client.work(REFRESH_SECONDS if is_trying else POLL_SECONDS)
         finally:
             self._polling = False
 
@@ -209,7 +224,7 @@ class MembershipWorker:
                 federation.trainer = None
             if not federation.refusals:
                 if listing.state == RUNNING and federation.trainer is None:
-                    federation.trainer = self._trainer(federation.plan)
+                    federation.trainer = Trainer(self._task(federation.plan))
                     federation.trainer.start()
                 self._try(federation, listing.promoted)
         self._refreshed = time.monotonic()
@@ -268,14 +283,14 @@ class MembershipWorker:
             row = session.get_one(KnownPlan, federation.plan.hash)
             row.refusals = "\n".join(federation.refusals)
 
-    def _trainer(self, plan: FederationPlan) -> Trainer:
-        """The training process of an accepted plan, with the public files that it names."""
+    def _task(self, plan: FederationPlan) -> TrainingTask:
+        """What a process for an accepted plan needs, with the public files that it names."""
         basis, public = self._files(plan)
         model = self._tools.models.get(plan.adapter.kind)
         if model is None:
             raise CoordinatorError(f"this node trains no {plan.adapter.kind}")
         _check_basis(plan, basis, model)
-        return Trainer(TrainingTask(plan, basis, _texts(public), model.source))
+        return TrainingTask(plan, basis, _texts(public), model.source)
 
     def _files(self, plan: FederationPlan) -> tuple[bytes, bytes]:
         """The plan's basis and its public passages."""
@@ -288,13 +303,42 @@ class MembershipWorker:
         return path.read_bytes()
 
     def _try(self, federation: _Federation, promoted: int) -> None:
-        if self._tools.adoption.is_due(federation.plan, promoted):
-            signed, parameters = federation.versions.fetch(promoted)
-            self._files(federation.plan)
-            try:
-                self._tools.adoption.consider(federation.plan, signed, parameters)
-            except VersionError as error:
-                raise CoordinatorError(str(error)) from error
+        adoption, plan = self._tools.adoption, federation.plan
+        if not adoption.is_due(plan, promoted):
+            self._end_trial(federation)
+            return
+        try:
+            if plan.adapter.kind is AdapterKind.RETRIEVER:
+                signed, parameters = federation.versions.fetch(promoted)
+                self._files(plan)
+                adoption.consider(plan, signed, parameters)
+                return
+            trial = self._trial(federation, promoted)
+            result = trial.result()
+            if result is not None:
+                self._end_trial(federation)
+                adoption.consider(plan, trial.signed, trial.parameters, result)
+        except VersionError as error:
+            raise CoordinatorError(str(error)) from error
+
+    def _trial(self, federation: _Federation, promoted: int) -> GeneratorTrial:
+        """The trial of this version, begun if it is not under way."""
+        if federation.trial is not None and federation.trial.signed.record.number == promoted:
+            return federation.trial
+        self._end_trial(federation)
+        signed, parameters = federation.versions.fetch(promoted)
+        task = self._task(federation.plan)
+        answers = self._tools.source.held_back_answers()
+        try:
+            federation.trial = GeneratorTrial(task, signed, parameters, answers)
+        except ValueError as error:
+            raise CoordinatorError(str(error)) from error
+        return federation.trial
+
+    def _end_trial(self, federation: _Federation) -> None:
+        if federation.trial is not None:
+            federation.trial.close()
+            federation.trial = None
 
     def _handle(self, work: Work) -> bool:
         """Whether something was sent."""

@@ -33,7 +33,7 @@ ENROL = """
 import sys, httpx, json
 from pathlib import Path
 from federation.enrolment import EnrolmentToken
-from tests.federation.participants import Participant
+from benchmarks.participants import Participant
 token = EnrolmentToken.parse(sys.argv[1])
 url = json.loads((Path.home() / ".alcove-coordinator" / "server.json").read_text())["url"]
 with httpx.Client(base_url=url) as http:

@@ -36,8 +36,8 @@ class FederationList(BaseModel):
 @router.get("/roster", response_class=Response, responses=JSON_BYTES)
 def roster(authority: AuthorityDep, caller: Participant) -> Response:
     """The signed roster of the population."""
-    with authority.database.read() as session:
-        return _json(outbox.roster(session, caller))
+    with authority.database.look() as connection:
+        return _json(outbox.roster(connection, caller))
 
 
 @router.get("/federations")

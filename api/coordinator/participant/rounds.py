@@ -53,15 +53,15 @@ class Evidence(BaseModel):
 @router.get("/rounds/{round_id}/announcement", response_class=Response, responses=JSON_BYTES | READ)
 def announcement(authority: AuthorityDep, caller: Participant, round_id: RoundId) -> Response:
     """The signed announcement."""
-    with authority.database.read() as session:
-        return _json(outbox.round_of(session, caller, round_id).announcement)
+    with authority.database.look() as connection:
+        return _json(outbox.announcement(connection, caller, round_id))
 
 
 @router.get("/rounds/{round_id}/invitation", response_class=Response, responses=JSON_BYTES | READ)
 def invitation(authority: AuthorityDep, caller: Participant, round_id: RoundId) -> Response:
     """The signed invitation, for whoever was chosen."""
-    with authority.database.read() as session:
-        return _json(outbox.invitation(session, caller, round_id))
+    with authority.database.look() as connection:
+        return _json(outbox.invitation(connection, caller, round_id))
 
 
 @router.get("/rounds/{round_id}/outgoing/{stage}", response_class=Response, responses=BYTES | READ)
@@ -69,16 +69,16 @@ def outgoing(
     authority: AuthorityDep, caller: Participant, round_id: RoundId, stage: Stage
 ) -> Response:
     """The message that the participant answers in this stage."""
-    with authority.database.read() as session:
-        found = outbox.outgoing(session, caller, round_id, stage)
+    with authority.database.look() as connection:
+        found = outbox.outgoing(connection, caller, round_id, stage)
     return Response(found, media_type="application/octet-stream")
 
 
 @router.get("/rounds/{round_id}/statement", response_class=Response, responses=JSON_BYTES | READ)
 def statement(authority: AuthorityDep, caller: Participant, round_id: RoundId) -> Response:
     """The coordinator's signed statement about the survivors, to be countersigned."""
-    with authority.database.read() as session:
-        return _json(outbox.statement(session, caller, round_id))
+    with authority.database.look() as connection:
+        return _json(outbox.statement(connection, caller, round_id))
 
 
 # Before the other stages: their limit of the body is not that of a vector.

@@ -71,8 +71,8 @@ class Watcher:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _look(self) -> frozenset[tuple[str, str]]:
-        with self._authority.database.read() as session:
-            return outbox.change_marker(session)
+        with self._authority.database.look() as connection:
+            return outbox.change_marker(connection)
 
 
 @router.get("/work")
@@ -98,8 +98,8 @@ async def work(
 
 
 def _work(authority: Authority, caller: Caller) -> list[Work]:
-    with authority.database.read() as session:
-        return outbox.work(session, caller)
+    with authority.database.look() as connection:
+        return outbox.work(connection, caller)
 
 
 def _body(one: Work) -> WorkBody:

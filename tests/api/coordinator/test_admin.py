@@ -10,12 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.participants import Participant
 from federation.adapter_spec import parameters_hash
 from federation.enrolment import EnrolmentToken
 from federation.roster import read_fingerprint
 from privacy.guarantee import epsilons
 from tests.api.coordinator.conftest import Staffed
-from tests.federation.participants import Participant
 from tests.federation.plans import document_plan, document_request
 
 NUMBERS = itertools.count()

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 from sqlalchemy import update as update_rows
 
+from benchmarks.participants import Participant
 from federation.coordinator import enrolment, sessions
 from federation.coordinator.refused import RefusedError
 from federation.coordinator.sessions import Caller
@@ -24,7 +25,6 @@ from storage.coordinator_tables import Enrolment as EnrolmentRow
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.coordinator_tables import ParticipantSession
 from tests.coordinators import POPULATION, Site, noisy_vector
-from tests.federation.participants import Participant
 
 
 @pytest.fixture
@@ -165,4 +165,5 @@ def test_an_identity_is_rotated_by_both_keys_between_rounds(place: Site) -> None
     assert node.identity in identities and old_identity not in identities
     with place.authority.database.read() as session:
         assert enrolment.identities(session, number) == {old_identity, node.identity}
-        assert sessions.authenticate(session, "nonsense") is None
+    with place.authority.database.look() as connection:
+        assert sessions.authenticate(connection, "nonsense") is None

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 from sqlalchemy import update as update_rows
 
+from benchmarks.participants import Participant
 from federation.coordinator import enrolment
 from federation.invitation import Stage
 from federation.messages import MessageHeader
@@ -17,7 +18,6 @@ from federation.secagg.client.machine import Client
 from privacy.receipts import Receipt
 from storage.coordinator_tables import Message, Round
 from tests.coordinators import FEDERATION, Site, guests
-from tests.federation.participants import Participant
 
 
 @dataclass

@@ -16,6 +16,7 @@ from scipy.stats import chisquare
 from sqlalchemy import inspect, select
 from sqlalchemy import update as update_rows
 
+from benchmarks.participants import Participant
 from federation.adapter_spec import parameters_from_bytes
 from federation.coordinator import driver, populations, provenance, rounds, versions
 from federation.coordinator.leases import commit, take
@@ -31,7 +32,6 @@ from privacy.signing import Domain
 from privacy.verification import verify
 from storage.coordinator_tables import CoordinatorBase, Message, Outgoing, Round
 from tests.coordinators import FEDERATION, Site, guests
-from tests.federation.participants import Participant
 
 FOUR_STAGES = (Stage.KEYS, Stage.SHARES, Stage.MASKED, Stage.SURVIVORS)
 

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 from sqlalchemy import select
 
+from benchmarks.participants import Participant
 from federation.adapter_spec import parameters_to_bytes
 from federation.coordinator import enrolment, federations, populations
 from federation.coordinator.authority import Authority
@@ -26,7 +27,6 @@ from storage.node_tables import Membership
 from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
 from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
-from tests.federation.participants import Participant
 from tests.nodes import Node, open_node
 
 POLICY = ConsentPolicy(

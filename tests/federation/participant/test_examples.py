@@ -119,6 +119,9 @@ class TestQuestions:
         assert 0 < len(labelled) < 12
         assert asked.isdisjoint(held_back)
         assert {f"question {i}?" for i in range(12)} <= asked | held_back
+        answers = source.held_back_answers()
+        assert {one.question for one in answers} == {q for q in held_back if "question" in q}
+        assert all(one.answer == "yes" for one in answers)
         for example in labelled:
             assert len(example.positives) == 1
             assert "practice of oak trees" in example.positives[0]
@@ -173,9 +176,13 @@ def test_erasing_a_subject_changes_no_other_row_by_a_bit(
     plan = make_plan()
     source = ExampleSource(node.database, SECRET)
     trainer = Trainer(TrainingTask(plan, BASIS, PUBLIC_TEXTS, "packaged"))
+    node.database.on_deletion(trainer.forget)
     try:
         before = rows_of(trainer, "before", source.examples(source.subjects()))
+        assert trainer.is_running
         node.library.erase(assistant, [ids[3]], 30)
+        # It had vectors of the erased texts by heart.
+        assert not trainer.is_running
         after = rows_of(trainer, "after", source.examples(source.subjects()))
     finally:
         trainer.close()

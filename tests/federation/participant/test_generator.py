@@ -15,19 +15,25 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from federation.adapter_spec import AdapterKind, AdapterSpec, Block
-from federation.participant.base_models import generator_identity
+from federation.adapter_spec import AdapterKind, AdapterSpec, Block, parameters_to_bytes
+from federation.participant.adoption import Trial
+from federation.participant.base_models import ADAPTED, generator_identity, generator_modules
 from federation.participant.examples import Example
+from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.shared_generator import SharedGenerator
 from federation.participant.trainer import TrainingTask
 from federation.participant.training_process import GeneratorRows, ffa_lora
+from federation.signed import Signed
+from federation.versions import SignedVersion, Version
 from generation.adapter_training import describe_modules
 from generation.engine import GenerationRequest, Message, complete
 from generation.ffa_lora import random_basis
 from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles, find_model
+from storage.node_tables import VersionState
 from tests.federation.participant.plans import PUBLIC_TEXTS, make_plan
+from tests.federation.participant.sites import until
 
 RANK = 2
 
@@ -116,6 +122,66 @@ def test_a_model_is_named_by_its_weights(model: str, tmp_path: Path) -> None:
     other.save_pretrained(tmp_path / Path(model).name)
     assert generator_identity(model) == identity
     assert generator_identity(str(tmp_path / Path(model).name)) != identity
+
+
+def test_the_modules_for_a_plan_are_those_that_the_trainer_finds(model: str) -> None:
+    assert generator_modules(model) == describe_modules(model, ADAPTED)
+
+
+def version(task: TrainingTask) -> SignedVersion:
+    plan = task.plan
+    record = Version(
+        plan.federation, plan.hash, 1, plan.adapter.hash, plan.adapter.base_model, "ab" * 32,
+        "round", "cd" * 32,
+    )  # fmt: skip
+    return Signed(record, plan.coordinator, "")
+
+
+def test_a_version_is_tried_by_the_loss_of_held_back_answers(
+    rows: GeneratorRows, task: TrainingTask
+) -> None:
+    examples = [own for _, (own,) in SUBJECTS]
+    nothing = np.zeros(task.plan.adapter.dimension, np.float32)
+    # Uphill on these very examples: a version that hurts.
+    worse = (-rows.of_node(SUBJECTS, nothing)).astype(np.float32)
+    trial = GeneratorTrial(task, version(task), parameters_to_bytes(worse), examples)
+    try:
+        until(trial.result, "the trial is done")
+        result = trial.result()
+    finally:
+        trial.close()
+    assert result is not None and result.after is not None and result.before is not None
+    assert result.examples == 3
+    assert result.before < result.after
+    assert result.before == pytest.approx(rows.loss(tuple(examples), nothing), rel=1e-4)
+    assert result.after == pytest.approx(rows.loss(tuple(examples), worse), rel=1e-4)
+    assert result.state(AdapterKind.GENERATOR) is VersionState.HARMFUL
+
+
+def test_without_held_back_answers_nobody_can_tell(task: TrainingTask) -> None:
+    nothing = parameters_to_bytes(np.zeros(task.plan.adapter.dimension, np.float32))
+    trial = GeneratorTrial(task, version(task), nothing, [])
+    result = trial.result()
+    assert result == Trial(0, None, None)
+    assert result.state(AdapterKind.GENERATOR) is VersionState.UNTESTED
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "state"),
+    [
+        (AdapterKind.GENERATOR, 2.0, 1.9, VersionState.SERVED),
+        (AdapterKind.GENERATOR, 2.0, 2.0, VersionState.SERVED),
+        (AdapterKind.GENERATOR, 2.0, 2.1, VersionState.HARMFUL),
+        (AdapterKind.RETRIEVER, 0.5, 0.6, VersionState.SERVED),
+        (AdapterKind.RETRIEVER, 0.5, 0.5, VersionState.SERVED),
+        (AdapterKind.RETRIEVER, 0.5, 0.4, VersionState.HARMFUL),
+        (AdapterKind.GENERATOR, 2.0, float("nan"), VersionState.HARMFUL),
+    ],
+)
+def test_a_version_is_served_only_if_it_does_not_hurt(
+    kind: AdapterKind, before: float, after: float, state: VersionState
+) -> None:
+    assert Trial(5, before, after).state(kind) is state
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,57 @@
+"""A shared version of a generator, tried on this node's held-back answers in a process of its own.
+
+The process is a training process: at the lowest priority, with a model of its own, so that answers
+stay fast. It tells the mean loss of the answers without the version and with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from federation.adapter_spec import parameters_from_bytes
+from federation.participant.adoption import Trial
+from federation.participant.examples import Example
+from federation.participant.trainer import Trainer, TrainingTask
+from federation.versions import SignedVersion
+
+MOST_ANSWERS = 32
+"""Each takes a second or two of one core, twice."""
+
+
+class GeneratorTrial:
+    """One version's trial, begun when this is made. For one thread."""
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        signed: SignedVersion,
+        parameters: bytes,
+        examples: Sequence[Example],
+    ) -> None:
+        """`examples` are those of `ExampleSource.held_back_answers`.
+
+        Raises:
+            ValueError: the parameters are not those of the task's plan.
+        """
+        self.signed = signed
+        self.parameters = parameters
+        self._examples = len(examples[:MOST_ANSWERS])
+        self._trainer = Trainer(task)
+        with_it = parameters_from_bytes(parameters, task.plan.adapter)
+        if examples:
+            # An adapter whose B is zero adds nothing.
+            both = np.zeros_like(with_it), with_it
+            self._trainer.begin_losses("trial", both, examples[:MOST_ANSWERS])
+
+    def result(self) -> Trial | None:
+        """None while it is under way; without losses if nobody can tell."""
+        if self._trainer.is_busy:
+            return None
+        before, after = self._trainer.losses() or (None, None)
+        return Trial(self._examples, before, after)
+
+    def close(self) -> None:
+        """End its process."""
+        self._trainer.close()
