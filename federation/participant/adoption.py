@@ -81,34 +81,52 @@ class Adoption:
                 # The owner has set another model since.
                 log.warning("a shared version is not served", reason=str(error))
 
+    def has(self, plan: FederationPlan, number: int) -> bool:
+        """Whether a version is kept here, whatever became of it."""
+        with self._database.read() as session:
+            return session.get(SharedVersion, (plan.hash, number)) is not None
+
+    def keep(self, plan: FederationPlan, signed: SignedVersion, parameters: bytes) -> None:
+        """Store a version whose signature and hashes were checked; it is not served yet.
+
+        Every promoted version is fetched once and kept: fetching one again, or not at all, would
+        tell the coordinator which versions are served, and so how they did on private questions.
+        """
+        with self._database.write() as session:
+            session.add(
+                SharedVersion(
+                    plan_hash=plan.hash,
+                    number=signed.record.number,
+                    record=signed.to_bytes(),
+                    parameters=parameters,
+                    state=VersionState.RETIRED,
+                )
+            )
+
     def is_due(self, plan: FederationPlan, number: int) -> bool:
-        """Whether a promoted version should be tried: not what the owner has settled."""
-        if number == 0:
-            return False
+        """Whether a version that is kept should be tried: not what the owner has settled."""
         with self._database.read() as session:
             if self._pinned(session, plan.adapter.kind):
                 return False
             row = session.get(SharedVersion, (plan.hash, number))
-        return row is None or row.state is VersionState.RETIRED
+        return row is not None and row.state is VersionState.RETIRED
 
-    def consider(
-        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
-    ) -> VersionState:
-        """Try a version whose signature and hashes were checked, and serve it unless it hurts.
+    def consider(self, plan: FederationPlan, number: int) -> VersionState:
+        """Try a version that is kept, and serve it unless it hurts.
 
         Where nobody can tell, without held-back questions and for a generator, whose answers are
         not judged here, it is left for the owner to pin.
 
         Raises:
-            VersionError: it does not fit the models of this node.
+            VersionError: the node does not have it, or it does not fit its models.
         """
         with self._turn:
-            return self._consider(plan, signed, parameters)
+            return self._consider(plan, number)
 
-    def _consider(
-        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes
-    ) -> VersionState:
+    def _consider(self, plan: FederationPlan, number: int) -> VersionState:
         self._check_model(plan)
+        with self._database.read() as session:
+            parameters = self._row(session, plan.hash, number).parameters
         questions: Sequence[HeldBack] = ()
         before = after = None
         if plan.adapter.kind is AdapterKind.RETRIEVER:
@@ -122,20 +140,12 @@ class Adoption:
         with self._database.write() as session:
             if state is VersionState.SERVED:
                 self._retire(session, plan.adapter.kind)
-            row = session.get(SharedVersion, (plan.hash, signed.record.number))
-            if row is None:
-                row = SharedVersion(
-                    plan_hash=plan.hash,
-                    number=signed.record.number,
-                    record=signed.to_bytes(),
-                    parameters=parameters,
-                )
-                session.add(row)
+            row = self._row(session, plan.hash, number)
             row.state = state
             row.examples, row.before, row.after = len(questions), before, after
             row.tried_at = now()
         if state is VersionState.SERVED:
-            self._serve(plan, signed.record.number, parameters)
+            self._serve(plan, number, parameters)
         return state
 
     def pin(self, plan_hash: str, number: int) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -56,6 +57,7 @@ MOST_PUBLIC_TEXTS = 10_000
 RUNNING = "running"
 OVER = frozenset({"stopped", "finished"})
 """States of a federation, as listed."""
+OPEN_STATES = (MembershipState.PENDING, MembershipState.ACTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class MembershipWorker:
             self._client, identity, tools.database, tools.home, odometer, tools.source
         )
         self._federations: dict[str, _Federation] = {}
+        self._trials = ThreadPoolExecutor(1, "trials")
+        self._trial: Future[None] | None = None
         self._standing: Standing | None = None
         self._refreshed = float("-inf")
         self._pause = PAUSE_SECONDS
@@ -120,6 +124,8 @@ class MembershipWorker:
         for federation in self._federations.values():
             if federation.trainer is not None:
                 federation.trainer.close()
+        self._rounds.close()
+        self._trials.shutdown(cancel_futures=True)
 
     def refresh(self) -> None:
         """Have the policy and the roster looked at again soon."""
@@ -137,9 +143,12 @@ class MembershipWorker:
                 self.problem = str(error)
             except RefusedError as error:
                 self.problem = str(error)
-                if error.code == "revoked":
+                if error.code == "revoked" and self.recovered:
                     self._set_state(MembershipState.REVOKED)
                     return
+                if error.code == "revoked":
+                    # What it has spent there may be unknown here, as after a restore.
+                    self.problem = f"{error}, and has not shown what it spent: leave to go on"
                 if error.code == "not_approved":
                     # It has said that nothing of this identity can ever have been paid for.
                     self.recovered = self._state() is MembershipState.PENDING
@@ -239,7 +248,15 @@ class MembershipWorker:
         if plan.population != roster.population:
             raise CoordinatorError(f"the plan of {listing.name} is for another population")
         with self._tools.database.write() as session:
-            if session.get(KnownPlan, plan.hash) is None:
+            known = session.get(KnownPlan, plan.hash)
+            if known is not None and known.membership_id != self._id:
+                # With two places in a round its subjects would be in twice, for one debit.
+                if session.get_one(Membership, known.membership_id).state in OPEN_STATES:
+                    raise CoordinatorError(
+                        f"the node follows the plan of {plan.federation} by another membership"
+                    )
+                known.membership_id = self._id
+            elif known is None:
                 session.add(
                     KnownPlan(
                         plan_hash=plan.hash,
@@ -288,13 +305,24 @@ class MembershipWorker:
         return path.read_bytes()
 
     def _try(self, federation: _Federation, promoted: int) -> None:
-        if self._tools.adoption.is_due(federation.plan, promoted):
-            signed, parameters = federation.versions.fetch(promoted)
-            self._files(federation.plan)
-            try:
-                self._tools.adoption.consider(federation.plan, signed, parameters)
-            except VersionError as error:
-                raise CoordinatorError(str(error)) from error
+        """Have a promoted version here, and try it if that is due; number 0 changes nothing."""
+        adoption, plan = self._tools.adoption, federation.plan
+        if promoted == 0:
+            return
+        if not adoption.has(plan, promoted):
+            self._files(plan)
+            adoption.keep(plan, *federation.versions.fetch(promoted))
+        if adoption.is_due(plan, promoted) and (self._trial is None or self._trial.done()):
+            self._trial = self._trials.submit(self._consider, plan, promoted)
+
+    def _consider(self, plan: FederationPlan, number: int) -> None:
+        """Apart from the rounds: how long it takes tells how many questions were held back."""
+        try:
+            self._tools.adoption.consider(plan, number)
+        except VersionError as error:
+            log.warning("a shared version cannot be tried", number=number, reason=str(error))
+        except Exception:
+            log.exception("a shared version could not be tried", number=number)
 
     def _handle(self, work: Work) -> bool:
         """Whether something was sent."""
