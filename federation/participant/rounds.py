@@ -36,9 +36,17 @@ from privacy.budget import BudgetError, Step
 from privacy.encoding import encode
 from privacy.receipts import Receipt, survivors_hash
 from privacy.sampling import sample_rows
+from privacy.signing import public_key_hex
 from storage.database import Database
 from storage.files import write_private
-from storage.node_tables import ConfirmedPeer, Contribution, KnownPlan, Outcome, now
+from storage.node_tables import (
+    ConfirmedPeer,
+    Contribution,
+    FormerIdentity,
+    KnownPlan,
+    Outcome,
+    now,
+)
 
 log = structlog.get_logger()
 
@@ -374,8 +382,13 @@ class Rounds:
         return self._due[round_id]
 
     def _newest_receipt(self, standing: Standing) -> bytes:
+        """Of this membership; one of an earlier membership is another participant's."""
         with self._database.read() as session:
-            newest = session.scalar(
+            former = select(FormerIdentity.identity).where(
+                FormerIdentity.membership_id == standing.membership_id
+            )
+            own = {public_key_hex(self._identity), *session.scalars(former)}
+            receipts = session.scalars(
                 select(Contribution.receipt)
                 .join(KnownPlan, KnownPlan.plan_hash == Contribution.plan_hash)
                 .where(
@@ -383,9 +396,11 @@ class Rounds:
                     Contribution.receipt.is_not(None),
                 )
                 .order_by(Contribution.number.desc())
-                .limit(1)
             )
-        return newest or b""
+            for data in receipts:
+                if data is not None and Receipt.from_bytes(data).participant in own:
+                    return data
+        return b""
 
     def _sent(self, round_id: str, message: bytes) -> None:
         with self._database.write() as session:

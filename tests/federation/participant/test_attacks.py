@@ -174,6 +174,30 @@ def test_a_node_is_in_a_round_once_however_often_it_enrolled(
     assert seen == {"other 0", "other 1", "first"}
 
 
+def test_a_node_that_left_and_came_back_takes_part_again_on_the_same_odometer(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """Its receipts from before are another participant's now, and its debits are still its own."""
+    with (
+        learning_site(
+            tmp_path / "coordinator", embedder.identity, others=2,
+            timing=Timing(6.0, 90.0, 0.5, 0.0), privacy={"rounds": 2, "max_participations": 2},
+        ) as site,
+        member(tmp_path / "node", embedder) as one,
+        answering(site),
+    ):  # fmt: skip
+        first = joined(one, site, "first")
+        site.start()
+        until(lambda: outcomes(one) == [Outcome.FINISHED], "the first round is over")
+        federations.pause(site.authority, site.plan.federation, "for the test")
+        one.service.leave(first)
+        joined(one, site, "again")
+        federations.resume(site.authority, site.plan.federation)
+        until(lambda: outcomes(one)[-1:] == [Outcome.FINISHED] and len(outcomes(one)) > 1, "again")
+        odometer = one.service.consent.open_odometer().odometer
+        assert len(odometer.rounds(site.plan.hash, Step.CHARGED)) == 2
+
+
 def test_a_debit_that_was_made_for_another_payload_lets_none_leave(
     tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
