@@ -23,8 +23,8 @@ class Member:
 
     def __post_init__(self) -> None:
         check_hash(self.identity)
-        if not 0 < len(self.name) <= LONGEST_NAME:
-            raise ValueError(f"a name has 1 to {LONGEST_NAME} characters")
+        if not 0 < len(self.name) <= LONGEST_NAME or not self.name.isprintable():
+            raise ValueError(f"a name has 1 to {LONGEST_NAME} printable characters")
 
 
 @dataclass(frozen=True, slots=True)

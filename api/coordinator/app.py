@@ -18,6 +18,7 @@ from api.coordinator.participant import federations, rounds, sessions, work
 from api.coordinator.participant.work import Watcher
 from api.errors import ApiError
 from api.metrics import MeasuringMiddleware, RequestMetrics
+from api.slow_bodies import SlowBodyMiddleware
 from federation.coordinator.driver import Driver
 from federation.coordinator.refused import Kind, RefusedError
 from storage.coordinator_settings import CoordinatorSettings
@@ -60,6 +61,7 @@ def create_app(coordinator: Coordinator, *, drive: bool = True) -> FastAPI:
     app.state.coordinator = coordinator
     errors.install(app)
     app.add_exception_handler(RefusedError, _refused)
+    app.add_middleware(SlowBodyMiddleware)
     app.add_middleware(KeyMiddleware, coordinator=coordinator)
     app.state.metrics = RequestMetrics()
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)

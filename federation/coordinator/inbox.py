@@ -69,10 +69,11 @@ _SIZES: dict[Stage, tuple[int, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class MaskedUpload:
-    """Where a masked vector may be written meanwhile, and the bytes that it has."""
+    """Where a participant's masked vector may be written meanwhile, and the bytes that it has."""
 
     folder: Path
     length: int
+    participant: int
 
 
 def accept(
@@ -118,7 +119,7 @@ def expect_masked(authority: Authority, caller: Caller, round_id: str) -> Masked
     if standing.stored is None:
         standing.check_open()
     dimension = federations.plan_of(federation, authority).adapter.dimension
-    return MaskedUpload(authority.home.round_vectors(round_id), _MASKED + 4 * dimension)
+    return MaskedUpload(authority.home.round_vectors(round_id), _MASKED + 4 * dimension, caller.id)
 
 
 def accept_masked(

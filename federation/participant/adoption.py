@@ -104,24 +104,45 @@ class Adoption:
                 # The owner has set another model since.
                 log.warning("a shared version is not served", reason=str(error))
 
+    def has(self, plan: FederationPlan, number: int) -> bool:
+        """Whether a version is kept here, whatever became of it."""
+        with self._database.read() as session:
+            return session.get(SharedVersion, (plan.hash, number)) is not None
+
+    def keep(self, plan: FederationPlan, signed: SignedVersion, parameters: bytes) -> None:
+        """Store a version whose signature and hashes were checked; it is not served yet.
+
+        Every promoted version is fetched once and kept: fetching one again, or not at all, would
+        tell the coordinator which versions are served, and so how they did on private questions.
+        """
+        with self._database.write() as session:
+            session.add(
+                SharedVersion(
+                    plan_hash=plan.hash,
+                    number=signed.record.number,
+                    record=signed.to_bytes(),
+                    parameters=parameters,
+                    state=VersionState.RETIRED,
+                )
+            )
+
     def is_due(self, plan: FederationPlan, number: int) -> bool:
-        """Whether a promoted version should be tried: not what the owner has settled."""
-        if number == 0:
-            return False
+        """Whether a version that is kept should be tried: not what the owner has settled."""
         with self._database.read() as session:
             if self._pinned(session, plan.adapter.kind):
                 return False
             row = session.get(SharedVersion, (plan.hash, number))
-        return row is None or row.state is VersionState.RETIRED
+        return row is not None and row.state is VersionState.RETIRED
+
+    def parameters(self, plan: FederationPlan, number: int) -> bytes:
+        """Of a version that is kept. Raises VersionError if it is not."""
+        with self._database.read() as session:
+            return self._row(session, plan.hash, number).parameters
 
     def consider(
-        self,
-        plan: FederationPlan,
-        signed: SignedVersion,
-        parameters: bytes,
-        trial: Trial | None = None,
+        self, plan: FederationPlan, number: int, trial: Trial | None = None
     ) -> VersionState:
-        """Try a version whose signature and hashes were checked, and serve it unless it hurts.
+        """Try a version that is kept, and serve it unless it hurts.
 
         Where nobody can tell, as without held-back questions, it is left for the owner to pin.
 
@@ -130,35 +151,26 @@ class Adoption:
                 (`generator_trial`); a query map is tried here.
 
         Raises:
-            VersionError: it does not fit the models of this node.
+            VersionError: the node does not have it, or it does not fit its models.
         """
         with self._turn:
-            return self._consider(plan, signed, parameters, trial)
+            return self._consider(plan, number, trial)
 
-    def _consider(
-        self, plan: FederationPlan, signed: SignedVersion, parameters: bytes, trial: Trial | None
-    ) -> VersionState:
+    def _consider(self, plan: FederationPlan, number: int, trial: Trial | None) -> VersionState:
         self._check_model(plan)
+        parameters = self.parameters(plan, number)
         if trial is None:
             trial = self._try(plan, parameters)
         state = trial.state(plan.adapter.kind)
         with self._database.write() as session:
             if state is VersionState.SERVED:
                 self._retire(session, plan.adapter.kind)
-            row = session.get(SharedVersion, (plan.hash, signed.record.number))
-            if row is None:
-                row = SharedVersion(
-                    plan_hash=plan.hash,
-                    number=signed.record.number,
-                    record=signed.to_bytes(),
-                    parameters=parameters,
-                )
-                session.add(row)
+            row = self._row(session, plan.hash, number)
             row.state = state
             row.examples, row.before, row.after = trial.examples, trial.before, trial.after
             row.tried_at = now()
         if state is VersionState.SERVED:
-            self._serve(plan, signed.record.number, parameters)
+            self._serve(plan, number, parameters)
         return state
 
     def _try(self, plan: FederationPlan, parameters: bytes) -> Trial:

@@ -36,6 +36,7 @@ FIRST_DELAY = 0.25
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 LARGEST_BODY = 256 * MEBIBYTE
+LONGEST_REASON = 500
 PASSING = frozenset({429, 502, 503, 504})
 
 Record = TypeVar("Record")
@@ -373,9 +374,16 @@ class CoordinatorClient:
 def _refused(status: int, data: bytes) -> RefusedError:
     try:
         error = json.loads(data)["error"]
-        return RefusedError(status, str(error["code"]), str(error["message"]))
+        return RefusedError(status, str(error["code"]), _shown(str(error["message"])))
     except (ValueError, KeyError, TypeError):
         return RefusedError(status, "http_error", f"the coordinator answered {status}")
+
+
+def _shown(text: str) -> str:
+    """A coordinator's words for logs and terminals, which they must not be able to drive."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:LONGEST_REASON]
+    )
 
 
 def _json(data: bytes) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from federation.adapter_spec import parameters_from_bytes
 from federation.participant.adoption import Trial
 from federation.participant.examples import Example
 from federation.participant.trainer import Trainer, TrainingTask
-from federation.versions import SignedVersion
 
 MOST_ANSWERS = 32
 """Each takes a second or two of one core, twice."""
@@ -26,17 +25,16 @@ class GeneratorTrial:
     def __init__(
         self,
         task: TrainingTask,
-        signed: SignedVersion,
+        number: int,
         parameters: bytes,
         examples: Sequence[Example],
     ) -> None:
-        """`examples` are those of `ExampleSource.held_back_answers`.
+        """Try version `number`; `examples` are those of `ExampleSource.held_back_answers`.
 
         Raises:
             ValueError: the parameters are not those of the task's plan.
         """
-        self.signed = signed
-        self.parameters = parameters
+        self.number = number
         self._examples = len(examples[:MOST_ANSWERS])
         self._trainer = Trainer(task)
         with_it = parameters_from_bytes(parameters, task.plan.adapter)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from federation.odometer_file import OdometerFile
 from federation.participant.coordinator_client import CoordinatorClient, CoordinatorError, Work
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
-from federation.participant.trainer import Examples, Trainer
+from federation.participant.trainer import Examples, Row, Trainer
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
 from federation.secagg import Client, Reason, Refusal, Snapshot
@@ -34,9 +36,17 @@ from privacy.budget import BudgetError, Step
 from privacy.encoding import encode
 from privacy.receipts import Receipt, survivors_hash
 from privacy.sampling import sample_rows
+from privacy.signing import public_key_hex
 from storage.database import Database
 from storage.files import write_private
-from storage.node_tables import ConfirmedPeer, Contribution, KnownPlan, Outcome, now
+from storage.node_tables import (
+    ConfirmedPeer,
+    Contribution,
+    FormerIdentity,
+    KnownPlan,
+    Outcome,
+    now,
+)
 
 log = structlog.get_logger()
 
@@ -91,6 +101,11 @@ class Rounds:
         # When masked vectors leave, on the clock that nobody sets.
         self._due: dict[str, float] = {}
         self._trained: set[str] = set()
+        self._reader = ThreadPoolExecutor(1, "examples")
+
+    def close(self) -> None:
+        """Begin no more training; the trainers are closed before."""
+        self._reader.shutdown(cancel_futures=True)
 
     def enlist(
         self,
@@ -141,7 +156,7 @@ class Rounds:
             LeftError: the node has left the round.
         """
         round_id = work.round_id
-        if not self._is_open(round_id):
+        if not self._is_open(round_id, plan):
             raise LeftError("the node does not take part in it")
         try:
             client, config = self._restored(round_id, plan, standing)
@@ -211,9 +226,11 @@ class Rounds:
             raise BudgetError("the round was debited, and what was sent for it is not stored")
         else:
             rows = trainer.rows(round_id) if trainer is not None else []
-            vector = encode(rows, plan.privacy)
+            vector = encode(_padded(rows, plan), plan.privacy)
+        is_fresh = client.stage < ClientStage.MASKED
         message = client.mask(delivery, vector)
-        self._odometer.debit(plan.run, round_id)
+        if not self._odometer.debit(plan.run, round_id) and is_fresh:
+            raise BudgetError("the round was debited for another payload")
         self._sent(round_id, message)
         return message
 
@@ -281,8 +298,18 @@ class Rounds:
     def _train(
         self, round_id: str, plan: FederationPlan, vector: NDArray[np.float32], trainer: Trainer
     ) -> None:
-        trainer.begin(round_id, vector, self._sample(plan))
+        """Apart from the messages: how long the reading takes tells how many examples there are."""
         self._trained.add(round_id)
+        self._reader.submit(self._begin, round_id, plan, vector, trainer)
+
+    def _begin(
+        self, round_id: str, plan: FederationPlan, vector: NDArray[np.float32], trainer: Trainer
+    ) -> None:
+        try:
+            trainer.begin(round_id, vector, self._sample(plan))
+        except Exception:
+            # Without rows the node takes part all the same; to drop out would tell of its data.
+            log.exception("the rows of a round are missing", round_id=round_id)
 
     def _sample(self, plan: FederationPlan) -> Examples:
         """The subjects whose rows enter a round; all of them in mode `client`."""
@@ -333,10 +360,13 @@ class Rounds:
         for one in earlier:
             self._forget(one.round_id)
 
-    def _is_open(self, round_id: str) -> bool:
+    def _is_open(self, round_id: str, plan: FederationPlan) -> bool:
+        """Whether the node is in a round, which it entered under this very plan."""
         with self._database.read() as session:
             own = session.get(Contribution, round_id)
-        return own is not None and own.outcome in (Outcome.ENLISTED, Outcome.SENT)
+        if own is None or own.plan_hash != plan.hash:
+            return False
+        return own.outcome in (Outcome.ENLISTED, Outcome.SENT)
 
     def _was_debited(self, plan: FederationPlan, round_id: str) -> bool:
         return round_id in self._odometer.odometer.rounds(plan.hash, Step.CHARGED)
@@ -352,8 +382,13 @@ class Rounds:
         return self._due[round_id]
 
     def _newest_receipt(self, standing: Standing) -> bytes:
+        """Of this membership; one of an earlier membership is another participant's."""
         with self._database.read() as session:
-            newest = session.scalar(
+            former = select(FormerIdentity.identity).where(
+                FormerIdentity.membership_id == standing.membership_id
+            )
+            own = {public_key_hex(self._identity), *session.scalars(former)}
+            receipts = session.scalars(
                 select(Contribution.receipt)
                 .join(KnownPlan, KnownPlan.plan_hash == Contribution.plan_hash)
                 .where(
@@ -361,9 +396,11 @@ class Rounds:
                     Contribution.receipt.is_not(None),
                 )
                 .order_by(Contribution.number.desc())
-                .limit(1)
             )
-        return newest or b""
+            for data in receipts:
+                if data is not None and Receipt.from_bytes(data).participant in own:
+                    return data
+        return b""
 
     def _sent(self, round_id: str, message: bytes) -> None:
         with self._database.write() as session:
@@ -400,3 +437,11 @@ class Rounds:
 
     def _stage_file(self, round_id: str) -> Path:
         return self._home.rounds / f"{round_id}.stage"
+
+
+def _padded(rows: list[Row], plan: FederationPlan) -> Iterator[Row]:
+    """As many rows as the plan allows, zero ones last: how many there are must not take time."""
+    yield from rows
+    zero = np.zeros(plan.privacy.dimension)
+    for number in range(plan.privacy.rows_per_node - len(rows)):
+        yield b"missing %d" % number, zero

@@ -29,7 +29,7 @@ from federation.participant.identity import (
     load_identity,
     remove_identity,
 )
-from federation.participant.worker import MembershipWorker, Tools
+from federation.participant.worker import OPEN_STATES, MembershipWorker, Tools
 from generation.engine import Engine
 from privacy.signing import public_key_hex
 from retrieval.embedding import Embedder
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from federation.participant.shared_generator import SharedGenerator
 
 log = structlog.get_logger()
-
-OPEN_STATES = (MembershipState.PENDING, MembershipState.ACTIVE)
 
 
 class FederationError(ValueError):
@@ -270,7 +268,10 @@ class FederationService:
             ).first()
         if half is not None:
             self._stop(half.id)
-            return half
+            with self._database.write() as session:
+                again = session.get_one(Membership, half.id)
+                again.url, again.name = url, name
+            return self.membership(half.id)
         identity = create_identity(self._home)
         membership = Membership(
             id=f"membership-{secrets.token_hex(4)}",

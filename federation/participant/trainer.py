@@ -101,6 +101,7 @@ class Trainer:
         self._line: Connection | None = None
         self._round_id = ""
         self._busy = False
+        self._closed = False
         self._rows: list[Row] = []
         self._losses: tuple[float, ...] | None = None
         self._is_stale = False
@@ -112,13 +113,15 @@ class Trainer:
                 self._start()
 
     def begin(self, round_id: str, vector: NDArray[np.float32], subjects: Examples) -> None:
-        """Train for a round; one that is still being trained for is given up.
+        """Train for a round; one that is still being trained for is given up. Not once closed.
 
         Args:
             vector: that the round starts from, float32, shape (d,).
             subjects: ids and examples of the subjects whose rows are wanted; all in mode `client`.
         """
         with self._lock:
+            if self._closed:
+                return
             if self._busy:
                 self._stop()
             self._round_id, self._rows, self._busy = round_id, [], bool(subjects)
@@ -178,8 +181,9 @@ class Trainer:
                 self._stop()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process for good."""
         with self._lock:
+            self._closed = True
             self._stop()
 
     def _send(self, task: RoundTask | LossTask) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +15,7 @@ from sqlalchemy import select
 
 from federation.adapter_spec import AdapterKind
 from federation.invitation import Stage
-from federation.participant.adoption import Adoption, VersionError
+from federation.participant.adoption import Adoption, Trial, VersionError
 from federation.participant.base_models import BaseModel, BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
@@ -57,6 +58,7 @@ MOST_PUBLIC_TEXTS = 10_000
 RUNNING = "running"
 OVER = frozenset({"stopped", "finished"})
 """States of a federation, as listed."""
+OPEN_STATES = (MembershipState.PENDING, MembershipState.ACTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class MembershipWorker:
             self._client, identity, tools.database, tools.home, odometer, tools.source
         )
         self._federations: dict[str, _Federation] = {}
+        self._trials = ThreadPoolExecutor(1, "trials")
+        self._considering: Future[None] | None = None
         self._standing: Standing | None = None
         self._refreshed = float("-inf")
         self._pause = PAUSE_SECONDS
@@ -128,6 +132,8 @@ class MembershipWorker:
             self._thread.join(0.05)
         for federation in self._federations.values():
             federation.close()
+        self._rounds.close()
+        self._trials.shutdown(cancel_futures=True)
 
     def forget(self) -> None:
         """Have no process keep texts that were erased; what is begun is finished before."""
@@ -151,9 +157,12 @@ class MembershipWorker:
                 self.problem = str(error)
             except RefusedError as error:
                 self.problem = str(error)
-                if error.code == "revoked":
+                if error.code == "revoked" and self.recovered:
                     self._set_state(MembershipState.REVOKED)
                     return
+                if error.code == "revoked":
+                    # What it has spent there may be unknown here, as after a restore.
+                    self.problem = f"{error}, and has not shown what it spent: leave to go on"
                 if error.code == "not_approved":
                     # It has said that nothing of this identity can ever have been paid for.
                     self.recovered = self._state() is MembershipState.PENDING
@@ -254,7 +263,15 @@ class MembershipWorker:
         if plan.population != roster.population:
             raise CoordinatorError(f"the plan of {listing.name} is for another population")
         with self._tools.database.write() as session:
-            if session.get(KnownPlan, plan.hash) is None:
+            known = session.get(KnownPlan, plan.hash)
+            if known is not None and known.membership_id != self._id:
+                # With two places in a round its subjects would be in twice, for one debit.
+                if session.get_one(Membership, known.membership_id).state in OPEN_STATES:
+                    raise CoordinatorError(
+                        f"the node follows the plan of {plan.federation} by another membership"
+                    )
+                known.membership_id = self._id
+            elif known is None:
                 session.add(
                     KnownPlan(
                         plan_hash=plan.hash,
@@ -303,34 +320,44 @@ class MembershipWorker:
         return path.read_bytes()
 
     def _try(self, federation: _Federation, promoted: int) -> None:
+        """Have a promoted version here, and try it if that is due; number 0 changes nothing."""
         adoption, plan = self._tools.adoption, federation.plan
+        if promoted == 0:
+            return
+        if not adoption.has(plan, promoted):
+            self._files(plan)
+            adoption.keep(plan, *federation.versions.fetch(promoted))
         if not adoption.is_due(plan, promoted):
             self._end_trial(federation)
-            return
-        try:
-            if plan.adapter.kind is AdapterKind.RETRIEVER:
-                signed, parameters = federation.versions.fetch(promoted)
-                self._files(plan)
-                adoption.consider(plan, signed, parameters)
-                return
-            trial = self._trial(federation, promoted)
-            result = trial.result()
-            if result is not None:
-                self._end_trial(federation)
-                adoption.consider(plan, trial.signed, trial.parameters, result)
-        except VersionError as error:
-            raise CoordinatorError(str(error)) from error
+        elif plan.adapter.kind is AdapterKind.RETRIEVER:
+            self._consider_soon(plan, promoted, None)
+        elif (result := self._generator_trial(federation, promoted).result()) is not None:
+            self._end_trial(federation)
+            self._consider_soon(plan, promoted, result)
 
-    def _trial(self, federation: _Federation, promoted: int) -> GeneratorTrial:
+    def _consider_soon(self, plan: FederationPlan, number: int, trial: Trial | None) -> None:
+        """Apart from the rounds: how long it takes tells how many questions were held back."""
+        if self._considering is None or self._considering.done():
+            self._considering = self._trials.submit(self._consider, plan, number, trial)
+
+    def _consider(self, plan: FederationPlan, number: int, trial: Trial | None) -> None:
+        try:
+            self._tools.adoption.consider(plan, number, trial)
+        except VersionError as error:
+            log.warning("a shared version cannot be tried", number=number, reason=str(error))
+        except Exception:
+            log.exception("a shared version could not be tried", number=number)
+
+    def _generator_trial(self, federation: _Federation, promoted: int) -> GeneratorTrial:
         """The trial of this version, begun if it is not under way."""
-        if federation.trial is not None and federation.trial.signed.record.number == promoted:
+        if federation.trial is not None and federation.trial.number == promoted:
             return federation.trial
         self._end_trial(federation)
-        signed, parameters = federation.versions.fetch(promoted)
+        parameters = self._tools.adoption.parameters(federation.plan, promoted)
         task = self._task(federation.plan)
         answers = self._tools.source.held_back_answers()
         try:
-            federation.trial = GeneratorTrial(task, signed, parameters, answers)
+            federation.trial = GeneratorTrial(task, promoted, parameters, answers)
         except ValueError as error:
             raise CoordinatorError(str(error)) from error
         return federation.trial

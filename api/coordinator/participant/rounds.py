@@ -85,7 +85,7 @@ def statement(authority: AuthorityDep, caller: Participant, round_id: RoundId) -
 @router.post(
     "/rounds/{round_id}/messages/masked",
     status_code=202,
-    responses=WRITE,
+    responses=WRITE | responses(429),
     openapi_extra=RAW_BODY,
     max_body_size=LARGEST_VECTOR,
 )

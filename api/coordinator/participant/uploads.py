@@ -20,6 +20,8 @@ from storage.settings import MEBIBYTE
 
 PIECE = MEBIBYTE
 """Bytes that are collected before they are written."""
+MOST_AT_ONCE = 8
+"""Unfinished uploads of one participant in a round: a repeated one may meet its predecessor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +38,33 @@ async def received(request: Request, expected: MaskedUpload) -> AsyncIterator[Re
     """The body of a request as a file, which is gone at the end unless it was moved.
 
     Raises:
-        ApiError: 400 or 413, the body has neither the length of a vector nor that of an Abort.
+        ApiError: 400 or 413, the body has neither the length of a vector nor that of an Abort; 429,
+            the participant sends too many at once.
     """
     declared = request.headers.get("content-length")
     if declared is not None and declared not in (str(expected.length), str(ABORT_BYTES)):
         raise _wrong_length(int(declared), expected)
-    path = expected.folder / f"{secrets.token_hex(8)}.part"
+    begun = expected.folder.glob(f"{expected.participant}-*.part")
+    if sum(1 for _ in begun) >= MOST_AT_ONCE:
+        raise ApiError(429, "too_many_uploads", "wait until earlier uploads have ended")
+    path = expected.folder / f"{expected.participant}-{secrets.token_hex(8)}.part"
     try:
+        await to_thread.run_sync(_begin, path)
         yield await _receive(request, path, expected)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _begin(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.touch(0o600)
 
 
 async def _receive(request: Request, path: Path, expected: MaskedUpload) -> Received:
     digest, length, piece = hashlib.sha256(), 0, bytearray()
 
     def write(*, is_last: bool) -> None:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "ab") as file:
+        with path.open("ab") as file:
             digest.update(piece)
             file.write(piece)
             piece.clear()

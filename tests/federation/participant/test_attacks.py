@@ -1,0 +1,270 @@
+"""What a coordinator could try on a node: to learn of its data, or to get more than was debited."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from federation.adapter_spec import parameters_hash, parameters_to_bytes
+from federation.coordinator import enrolment, federations
+from federation.coordinator import versions as released
+from federation.invitation import Stage
+from federation.optimiser import OptimiserState
+from federation.participant import worker
+from federation.participant.coordinator_client import CoordinatorClient, UnreachableError
+from federation.participant.examples import ExampleSource, Subject
+from federation.participant.identity import FederationHome
+from federation.plan import Timing
+from federation.secagg import Client
+from federation.versions import Version
+from privacy.budget import Step
+from retrieval.embedding import Embedder
+from storage.coordinator_tables import Message, Round
+from storage.coordinator_tables import Participant as ParticipantRow
+from storage.node_tables import MembershipState, Outcome, SharedVersion, VersionState
+from tests.federation.participant.plans import SIZE
+from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
+from tests.federation.participant.test_crashes import answering, outcomes
+from tests.federation.participant.test_federation import SUBJECTS, fill
+
+TIMING = Timing(90.0, 90.0, 0.5, 0.0)
+ONE_ROUND = {"rounds": 1, "max_participations": 1}
+
+
+def joined(one: Member, site: LearningSite, name: str = "node") -> str:
+    """The id of a membership that was approved and is driven."""
+    made = one.service.join(site.url, site.token(), name).id
+    site.approve_all()
+    until(
+        lambda: one.service.membership(made).state is MembershipState.ACTIVE, "it has been approved"
+    )
+    return made
+
+
+def senders(site: LearningSite, stage: Stage) -> set[str]:
+    """Names of those whose message of a stage is stored."""
+    query = (
+        select(ParticipantRow.name)
+        .join(Message, Message.participant_id == ParticipantRow.id)
+        .where(Message.stage == stage.value)
+    )
+    with site.authority.database.read() as session:
+        return set(session.scalars(query))
+
+
+def publish(site: LearningSite, number: int, weights: NDArray[np.float32]) -> None:
+    """A version of the federation as a round would have released it."""
+    parameters, plan = parameters_to_bytes(weights), site.plan
+    record = Version(
+        plan.federation, plan.hash, number, plan.adapter.hash, plan.adapter.base_model,
+        parameters_hash(parameters), f"{number:032x}", plan.initial_hash,
+    )  # fmt: skip
+    with site.authority.database.write() as session:
+        released.add(session, site.authority, record, parameters, OptimiserState.zero(SIZE))
+
+
+def test_what_a_node_fetches_does_not_tell_what_it_serves(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rolled back to a version that was served before, it would fetch that one only if it had been
+    replaced: one bit about its private questions."""
+    monkeypatch.setattr(worker, "REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
+    # By another secret there may be nothing held back to try versions on.
+    monkeypatch.setattr(FederationHome, "secret", lambda _self: b"s" * 32)
+    fetched, parameters = [], CoordinatorClient.parameters
+
+    def noted(self: CoordinatorClient, version: Version) -> bytes:
+        fetched.append(version.number)
+        return parameters(self, version)
+
+    monkeypatch.setattr(CoordinatorClient, "parameters", noted)
+    direction = np.random.default_rng(3).standard_normal(SIZE).astype(np.float32)
+    with (
+        learning_site(tmp_path / "coordinator", embedder.identity) as site,
+        member(tmp_path / "node", embedder) as one,
+    ):
+        fill(one.node, one.assistant_id, SUBJECTS["north"])
+        joined(one, site)
+        for number, factor in ((1, 1e-4), (2, 1e-4), (3, 1e4)):
+            publish(site, number, np.float32(factor) * direction)
+
+        def state(number: int) -> VersionState | None:
+            with one.node.database.read() as session:
+                row = session.get(SharedVersion, (site.plan.hash, number))
+            return None if row is None else row.state
+
+        expected = (
+            (1, VersionState.SERVED), (2, VersionState.SERVED), (1, VersionState.SERVED),
+            (3, VersionState.HARMFUL), (1, VersionState.SERVED),
+        )  # fmt: skip
+        for number, becomes in expected:
+            federations.promote(site.authority, site.plan.federation, number)
+            until(lambda n=number, b=becomes: state(n) is b, f"{number} is {becomes}")
+        one.service.adoption.pin(site.plan.hash, 1)
+        publish(site, 4, direction)
+        federations.promote(site.authority, site.plan.federation, 4)
+        until(lambda: state(4), "the owner's choice keeps nothing from being fetched")
+    assert fetched == [1, 2, 3, 4]
+
+
+def test_slow_or_unreadable_examples_change_no_message(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a node enlists, and whether, must not follow from how much it has to read."""
+    may_end, begun = threading.Event(), threading.Event()
+
+    def subjects(_self: ExampleSource) -> list[Subject]:
+        begun.set()
+        may_end.wait()
+        raise OSError("the file is damaged")
+
+    monkeypatch.setattr(ExampleSource, "subjects", subjects)
+    with (
+        learning_site(
+            tmp_path / "coordinator", embedder.identity, others=2, timing=TIMING, privacy=ONE_ROUND
+        ) as site,
+        member(tmp_path / "node", embedder) as one,
+        answering(site),
+    ):
+        joined(one, site)
+        site.start()
+        try:
+            until(lambda: "node" in senders(site, Stage.KEYS), "it goes on while it reads")
+            assert begun.is_set()
+        finally:
+            may_end.set()
+        until(lambda: outcomes(one) == [Outcome.FINISHED], "it has taken part without rows")
+
+
+def test_a_node_is_in_a_round_once_however_often_it_enrolled(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """Two places in one round would be two rows of each subject and one debit."""
+    with (
+        learning_site(
+            tmp_path / "coordinator", embedder.identity, others=2,
+            timing=Timing(6.0, 90.0, 0.5, 0.0), privacy=ONE_ROUND,
+        ) as site,
+        member(tmp_path / "node", embedder) as one,
+        answering(site),
+    ):  # fmt: skip
+        first = joined(one, site, "first")
+        until(lambda: one.service.membership(first).roster, "it has read the plan")
+        second = one.service.join(site.url, site.token(), "second").id
+        site.approve_all()
+        until(
+            lambda: "by another membership" in (one.service.problem_of(second) or ""),
+            "it is not followed twice",
+        )
+        site.start()
+        seen: set[str] = set()
+
+        def is_finished() -> bool:
+            seen.update(senders(site, Stage.ENLISTING))
+            return outcomes(one) == [Outcome.FINISHED]
+
+        until(is_finished, "the first membership has taken part")
+    assert seen == {"other 0", "other 1", "first"}
+
+
+def test_a_node_that_left_and_came_back_takes_part_again_on_the_same_odometer(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """Its receipts from before are another participant's now, and its debits are still its own."""
+    with (
+        learning_site(
+            tmp_path / "coordinator", embedder.identity, others=2,
+            timing=Timing(6.0, 90.0, 0.5, 0.0), privacy={"rounds": 2, "max_participations": 2},
+        ) as site,
+        member(tmp_path / "node", embedder) as one,
+        answering(site),
+    ):  # fmt: skip
+        first = joined(one, site, "first")
+        site.start()
+        until(lambda: outcomes(one) == [Outcome.FINISHED], "the first round is over")
+        federations.pause(site.authority, site.plan.federation, "for the test")
+        one.service.leave(first)
+        joined(one, site, "again")
+        federations.resume(site.authority, site.plan.federation)
+        until(lambda: outcomes(one)[-1:] == [Outcome.FINISHED] and len(outcomes(one)) > 1, "again")
+        odometer = one.service.consent.open_odometer().odometer
+        assert len(odometer.rounds(site.plan.hash, Step.CHARGED)) == 2
+
+
+def test_a_debit_that_was_made_for_another_payload_lets_none_leave(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the same round had been debited in the moment before the vector is masked."""
+    mask = Client.mask
+    with (
+        learning_site(
+            tmp_path / "coordinator", embedder.identity, others=2, timing=TIMING, privacy=ONE_ROUND
+        ) as site,
+        member(tmp_path / "node", embedder) as one,
+        answering(site),
+    ):
+        odometer = one.service.consent.open_odometer()
+
+        def overtaken(self: Client, *arguments: Any) -> bytes:
+            if threading.current_thread().name == "federation":
+                with site.authority.database.read() as session:
+                    odometer.debit(site.plan.run, session.scalars(select(Round.id)).one())
+            return mask(self, *arguments)
+
+        monkeypatch.setattr(Client, "mask", overtaken)
+        joined(one, site)
+        site.start()
+        until(lambda: outcomes(one) == [Outcome.LEFT], "the node has left the round")
+        assert len(odometer.odometer.rounds(site.plan.hash, Step.CHARGED)) == 1
+        with site.authority.database.read() as session:
+            name = ParticipantRow.name == "node"
+            number = session.scalars(select(ParticipantRow.id).where(name)).one()
+            payloads = session.scalars(
+                select(Message.payload).where(
+                    Message.participant_id == number, Message.stage == Stage.MASKED.value
+                )
+            ).all()
+        assert all(payloads), "of a vector there would be a file and no payload, unlike an Abort"
+
+
+def test_a_coordinator_that_revokes_instead_of_showing_evidence_is_waited_for(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """A restored node would go on at another coordinator with debits that it has forgotten."""
+    root = tmp_path / "node"
+    with learning_site(tmp_path / "coordinator", embedder.identity) as site:
+        with member(root, embedder) as one:
+            joined(one, site)
+        with site.authority.database.read() as session:
+            number = session.scalars(select(ParticipantRow.id)).one()
+        enrolment.revoke(site.authority, number)
+        with member(root, embedder) as one:
+            made = one.membership().id
+            until(lambda: "leave" in (one.service.problem_of(made) or ""), "the owner is told")
+            assert one.membership().state is MembershipState.ACTIVE
+            assert not one.service._all_recovered()
+            one.service.leave(made)
+            assert one.service._all_recovered()
+
+
+def test_joining_again_at_the_right_address_uses_that_address(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    with (
+        learning_site(tmp_path / "coordinator", embedder.identity) as site,
+        member(tmp_path / "node", embedder) as one,
+    ):
+        token = site.token()
+        with pytest.raises(UnreachableError):
+            one.service.join("http://127.0.0.1:9", token, "node")
+        one.service.join(site.url, token, "node")
+        site.approve_all()
+        until(lambda: one.membership().state is MembershipState.ACTIVE, "it has been approved")
+        assert one.membership().url == site.url
