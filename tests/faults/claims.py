@@ -66,10 +66,13 @@ def check_at_rest(place: Ward) -> None:
 
 
 def check_finished(place: Ward, find: Find) -> None:
-    """Every round of the plan was released, exactly, and nothing is left over."""
+    """Every round of the plan was paid for, those released are exact, and nothing is left over."""
     check_at_rest(place)
     assert place.is_finished()
-    assert place.released() == place.plan.privacy.rounds
+    with place.authority.database.read() as session:
+        ended = list(ledger(place, session).values())
+    assert sum(one.charged for one in ended) == place.plan.privacy.rounds
+    assert any(one.result is Result.RELEASED for one in ended)
     check_sums(place, find)
     check_files(place)
     check_ledger(place)

@@ -37,7 +37,7 @@ def plan(identity: str, rounds: int) -> FederationPlan:
     return plan_for(identity, privacy, timing=Timing(600.0, 600.0, 0.0, 0.0))
 
 
-def die_and_finish(home: Path, database_url: str | None, points: list[str], rounds: int) -> None:
+def die_and_finish(home: Path, database_url: str | None, points: list[str], rounds: int) -> int:
     """Come back after each death to die at the next point; what is left is right every time."""
     with ward(home, partial(plan, rounds=rounds), database_url) as place:
         place.start("tests.faults.dying_coordinator", points[0])
@@ -53,16 +53,16 @@ def die_and_finish(home: Path, database_url: str | None, points: list[str], roun
         place.until(lambda: not any(place.home.vectors.iterdir()), "the vectors are deleted")
         check_finished(place, remembered(place))
         check_log(place)
+        return place.released()
 
 
 def test_killed_around_the_charge(tmp_path: Path) -> None:
-    die_and_finish(tmp_path / "home", None, FEW_POINTS, rounds=1)
+    assert die_and_finish(tmp_path / "home", None, FEW_POINTS, rounds=1) == 1
 
 
 @pytest.mark.faults
 def test_killed_at_every_point(tmp_path: Path, database_url: str | None) -> None:
-    die_and_finish(tmp_path / "home", database_url, POINTS, rounds=2)
-    assert len(POINTS) == 20
+    assert die_and_finish(tmp_path / "home", database_url, POINTS, rounds=2) == 2
 
 
 @pytest.mark.faults
@@ -84,6 +84,7 @@ def test_killed_at_random(tmp_path: Path, database_url: str | None, workers: int
                 place.start()
                 place.wait_ready()
             place.until(place.is_finished, "the rounds are over")
+            assert place.released() == place.plan.privacy.rounds
         driver.sweep(place.authority)
         check_finished(place, remembered(place))
         check_log(place)
