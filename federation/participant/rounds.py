@@ -20,7 +20,12 @@ from sqlalchemy import func, select
 
 from federation.invitation import Announcement, Stage, round_config
 from federation.odometer_file import OdometerFile
-from federation.participant.coordinator_client import CoordinatorClient, CoordinatorError, Work
+from federation.participant.coordinator_client import (
+    CoordinatorClient,
+    CoordinatorError,
+    RefusedError,
+    Work,
+)
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
 from federation.participant.trainer import Examples, Trainer
@@ -122,9 +127,15 @@ class Rounds:
             self._enter(announcement)
             self._due[work.round_id] = time.monotonic() + plan.timing.training_seconds
             self._train(work.round_id, plan, vector, trainer)
-        self._client.send(
-            work.federation, work.round_id, Stage.ENLISTING, self._newest_receipt(standing)
-        )
+        receipts = self._receipts(standing)
+        newest = receipts[0] if receipts else b""
+        try:
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, newest)
+        except RefusedError as error:
+            if error.code != "receipts_wanted":
+                raise
+            every = b"".join(receipt + b"\n" for receipt in receipts)
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, every)
 
     def answer(
         self,
@@ -351,19 +362,16 @@ class Rounds:
             self._due[round_id] = time.monotonic() + left
         return self._due[round_id]
 
-    def _newest_receipt(self, standing: Standing) -> bytes:
+    def _receipts(self, standing: Standing) -> list[bytes]:
+        """All that the node holds of this population, the newest first."""
+        query = (
+            select(Contribution.receipt)
+            .join(KnownPlan, KnownPlan.plan_hash == Contribution.plan_hash)
+            .where(KnownPlan.membership_id == standing.membership_id)
+            .order_by(Contribution.number.desc())
+        )
         with self._database.read() as session:
-            newest = session.scalar(
-                select(Contribution.receipt)
-                .join(KnownPlan, KnownPlan.plan_hash == Contribution.plan_hash)
-                .where(
-                    KnownPlan.membership_id == standing.membership_id,
-                    Contribution.receipt.is_not(None),
-                )
-                .order_by(Contribution.number.desc())
-                .limit(1)
-            )
-        return newest or b""
+            return [receipt for receipt in session.scalars(query) if receipt is not None]
 
     def _sent(self, round_id: str, message: bytes) -> None:
         with self._database.write() as session:

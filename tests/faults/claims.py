@@ -74,6 +74,7 @@ def check_finished(place: Ward, find: Find) -> None:
     assert sum(one.charged for one in ended) == place.plan.privacy.rounds
     assert any(one.result is Result.RELEASED for one in ended)
     check_sums(place, find)
+    check_acknowledged(place)
     check_files(place)
     check_ledger(place)
 
@@ -108,6 +109,14 @@ def survivors_of(session: Session, round_: Round) -> list[str]:
     assert round_.statement is not None
     assert survivors_hash(found) == read_statement(round_.statement).statement.survivors_hash
     return found
+
+
+def check_acknowledged(place: Ward) -> None:
+    """What was acknowledged is there."""
+    with place.authority.database.read() as session:
+        query = select(Message.identity, Message.round_id).where(Message.stage == Stage.MASKED)
+        stored = {(row[0], row[1]) for row in session.execute(query)}
+    assert place.masked <= stored
 
 
 def check_files(place: Ward) -> None:

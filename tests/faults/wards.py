@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ class Ward:
     Attributes:
         here: the same coordinator, opened in the test's process to look at and to manage.
         environment: of its processes.
+        opened: by identity, the rounds that it has helped to open.
+        masked: identity and round of each masked vector that was acknowledged.
+        refused: how often the participants were answered with a status.
     """
 
     here: Coordinator
@@ -60,6 +64,9 @@ class Ward:
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     participants: list[Participant] = field(default_factory=list)
+    opened: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    masked: set[tuple[str, str]] = field(default_factory=set)
+    refused: Counter[int] = field(default_factory=Counter)
 
     @property
     def authority(self) -> Authority:
@@ -206,9 +213,11 @@ def answering(place: Ward, count: int, url: str | None = None) -> Iterator[None]
             except (httpx.TransportError, Refusal):
                 continue  # it was killed; or it asks for what is done, after a restore
             except httpx.HTTPStatusError as error:
-                if error.response.status_code == 401:
+                status = error.response.status_code
+                place.refused[status] += 1
+                if status == 401:
                     _log_in(one)
-                elif error.response.status_code not in (404, 409):
+                elif status not in (404, 409, 503):
                     problems.append(error.response.text)
             except BaseException as error:
                 problems.append(repr(error))
@@ -235,10 +244,15 @@ def answering(place: Ward, count: int, url: str | None = None) -> Iterator[None]
 
 
 def answer(place: Ward, one: Participant, federation: str, round_id: str, stage: Stage) -> None:
-    """Answer; who is asked to open a sum makes sure first that it is paid for."""
+    """Answer as a node does: no round again that is over for it, no sum opened that is not paid."""
+    if round_id in place.opened[one.identity]:
+        return
     if stage is Stage.UNMASKING:
         check_paid(place, round_id)
+        place.opened[one.identity].add(round_id)
     one.answer(federation, round_id, stage).raise_for_status()
+    if stage is Stage.MASKED:
+        place.masked.add((one.identity, round_id))
 
 
 def check_paid(place: Ward, round_id: str) -> None:
