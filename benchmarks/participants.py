@@ -104,7 +104,11 @@ class Participant:
         """Make and send the message of a stage."""
         if stage is Stage.SURVIVORS:
             self.countersign(round_id).raise_for_status()
-        return self.send(federation, round_id, stage, self.message(federation, round_id, stage))
+        sent = self.send(federation, round_id, stage, self.message(federation, round_id, stage))
+        if sent.status_code == 409 and sent.json()["error"]["code"] == "receipts_wanted":
+            every = b"".join(receipt + b"\n" for receipt in self.receipts)
+            return self.send(federation, round_id, stage, every)
+        return sent
 
     def message(self, federation: str, round_id: str, stage: Stage) -> bytes:
         """The body of the message of a stage."""

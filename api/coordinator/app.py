@@ -16,6 +16,7 @@ from api.coordinator.auth import KeyMiddleware
 from api.coordinator.coordinator import Coordinator
 from api.coordinator.participant import federations, rounds, sessions, work
 from api.coordinator.participant.work import Watcher
+from api.coordinator.unavailable import PASSING, unavailable
 from api.errors import ApiError
 from api.metrics import MeasuringMiddleware, RequestMetrics
 from api.slow_bodies import SlowBodyMiddleware
@@ -61,6 +62,8 @@ def create_app(coordinator: Coordinator, *, drive: bool = True) -> FastAPI:
     app.state.coordinator = coordinator
     errors.install(app)
     app.add_exception_handler(RefusedError, _refused)
+    for passing in PASSING:
+        app.add_exception_handler(passing, unavailable)
     app.add_middleware(SlowBodyMiddleware)
     app.add_middleware(KeyMiddleware, coordinator=coordinator)
     app.state.metrics = RequestMetrics()

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.coordinator.coordinator import Coordinator
+from api.coordinator.unavailable import PASSING, refusal
 from api.errors import ApiError
 from federation.coordinator import sessions
 from federation.coordinator.authority import Authority
@@ -62,6 +63,9 @@ class KeyMiddleware:
                 caller = await to_thread.run_sync(identify, header)
             except ApiError as error:
                 await error.response()(scope, receive, send)
+                return
+            except PASSING as error:
+                await refusal(error).response()(scope, receive, send)
                 return
             scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)

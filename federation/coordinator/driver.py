@@ -7,7 +7,7 @@ import threading
 import structlog
 from sqlalchemy import select
 
-from federation.coordinator import rounds
+from federation.coordinator import pacing, rounds
 from federation.coordinator.authority import Authority
 from federation.coordinator.leases import is_stage_over
 from storage.coordinator_tables import Federation, Round
@@ -47,6 +47,7 @@ class Driver:
 
 def turn(authority: Authority) -> bool:
     """Do all that is due now, once; whether anything was."""
+    pacing.follow_clock(authority)
     with authority.database.read() as session:
         over = select(Round.id).join(Federation, Federation.name == Round.federation)
         waiting = session.scalars(over.where(is_stage_over())).all()

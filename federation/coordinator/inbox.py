@@ -51,6 +51,8 @@ from storage.coordinator_tables import Receipt as ReceiptRow
 from storage.files import sync
 
 LARGEST_RECEIPT = 8_192
+LARGEST_RECEIPTS = 1 << 20
+"""Bytes of all the receipts of one node."""
 _ROUND = bytes(32)
 ABORT_BYTES = len(encode(Abort(0, Reason.CLOSED, bytes(64)), _ROUND))
 _MASKED = len(encode(MaskedInput(0, b""), _ROUND))
@@ -86,7 +88,8 @@ def accept(
 
     Raises:
         RefusedError: unknown_round; not_invited; wrong_stage, also when it is late; wrong_size;
-            bad_signature; bad_receipt, receipt_missing; other_message, another one is stored.
+            bad_signature; bad_receipt, receipt_missing; receipts_wanted, of every round and not of
+            the newest alone; other_message, another one is stored.
     """
     payload_hash = hashlib.sha256(body).hexdigest()
 
@@ -99,7 +102,7 @@ def accept(
             _check_size(standing, body)
             standing.check_signature(caller, payload_hash, signature)
             if stage is Stage.ENLISTING and body:
-                check_receipt(session, authority, caller, body)
+                _check_receipts(session, authority, caller, body)
             if stage is Stage.SURVIVORS and standing.receipt is None and not is_abort(body):
                 raise conflict("receipt_missing", "send the receipt of this round first")
             session.add(standing.message(caller, payload_hash, signature, body))
@@ -196,6 +199,22 @@ def check_receipt(session: Session, authority: Authority, caller: Caller, body: 
     if receipt.participant not in enrolment.identities(session, caller.id):
         raise invalid("bad_receipt", "it is another participant's")
     return receipt
+
+
+def _check_receipts(session: Session, authority: Authority, caller: Caller, body: bytes) -> None:
+    """What may be sent when enlisting: the newest receipt, or all of them, each ended by a newline.
+
+    A newest receipt of a round that is unknown here tells that this coordinator was restored from a
+    backup. How many rounds it has lost only all the receipts can tell.
+
+    Raises:
+        RefusedError: bad_receipt; receipts_wanted.
+    """
+    held = [check_receipt(session, authority, caller, line) for line in body.splitlines()]
+    if body.endswith(b"\n"):
+        return
+    if session.get(Round, held[0].signed.statement.round_id) is None:
+        raise conflict("receipts_wanted", "this coordinator has lost rounds: send every receipt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +338,9 @@ _STANDING_LOCKED = _STANDING.with_for_update(read=True, of=Round)
 def _check_size(standing: _Standing, body: bytes) -> None:
     stage = standing.stage
     if stage is Stage.ENLISTING:
-        if len(body) > LARGEST_RECEIPT:
-            raise invalid("wrong_size", f"a receipt has at most {LARGEST_RECEIPT} bytes")
+        largest = LARGEST_RECEIPTS if body.endswith(b"\n") else LARGEST_RECEIPT
+        if len(body) > largest:
+            raise invalid("wrong_size", f"at most {largest} bytes of receipts are taken")
         return
     if is_abort(body) and len(body) == ABORT_BYTES:
         return

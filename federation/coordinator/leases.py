@@ -91,8 +91,13 @@ def is_stage_over() -> ColumnElement[bool]:
         .exists()
     )
     is_over = or_(Round.deadline <= now, Federation.state == FederationState.STOPPED, ~awaited)
-    is_free = or_(Round.lease_until.is_(None), Round.lease_until <= now)
-    return and_(Round.ended_at.is_(None), is_over, is_free)
+    return and_(Round.ended_at.is_(None), is_over, is_free(now))
+
+
+def is_free(now: float) -> ColumnElement[bool]:
+    """Whether no worker holds a round: its lease ran out, or is from before the clock was set."""
+    until = Round.lease_until
+    return or_(until.is_(None), until <= now, until > now + 2 * LEASE_SECONDS)
 
 
 def read_announcement(round_: Round) -> Announcement:
@@ -107,11 +112,9 @@ def take(authority: Authority, round_id: str) -> Taken | None:
         query = waiting.where(Round.id == round_id, is_stage_over())
         if session.scalar(query) is None:
             return None
-        lease = update(Round).where(
-            Round.id == round_id,
-            or_(Round.lease_until.is_(None), Round.lease_until <= time.time()),
-        )
-        done = session.execute(lease.values(lease_until=time.time() + LEASE_SECONDS))
+        now = time.time()
+        lease = update(Round).where(Round.id == round_id, is_free(now))
+        done = session.execute(lease.values(lease_until=now + LEASE_SECONDS))
         if not _changed(done):
             return None
     with authority.database.read() as session:

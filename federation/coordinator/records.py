@@ -66,9 +66,9 @@ def read_statement(data: bytes) -> SignedStatement:
     return from_json(SignedStatement, parse_canonical(data))
 
 
-def read_receipt(data: bytes) -> Receipt:
-    """A receipt that was verified when it was stored."""
-    return from_json(Receipt, parse_canonical(data))
+def read_receipts(data: bytes) -> list[Receipt]:
+    """Receipts, a line each, that were verified when they were stored."""
+    return [from_json(Receipt, parse_canonical(line)) for line in data.splitlines()]
 
 
 def _facts(
@@ -96,7 +96,7 @@ def _facts(
     if round_.statement is None:
         return facts
     stored = session.scalars(select(ReceiptRow.receipt).where(ReceiptRow.round_id == round_.id))
-    receipts = [read_receipt(data) for data in stored]
+    receipts = [receipt for data in stored for receipt in read_receipts(data)]
     return replace(
         facts,
         survivors=round_.survivors,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.coordinator import federations, populations, records, versions
@@ -16,6 +17,7 @@ from privacy.budget import BudgetError
 from privacy.ledger import Ledger
 from privacy.receipts import Receipt, RoundStatement
 from storage.coordinator_tables import Federation, FederationState, Round
+from storage.coordinator_tables import Receipt as ReceiptRow
 
 SUFFIX = "/recovered"
 """Of the second record about a round that this ledger had closed too early."""
@@ -41,20 +43,30 @@ def recover(
     complete = True
     for statement, held in by_round.items():
         kept = populations.locked_ledger(session, population)
-        if not _is_known(session, kept, statement):
+        if not _is_known(session, kept, statement, held):
             complete &= _charge(session, authority, kept, statement, tuple(held))
     return complete
 
 
-def _is_known(session: Session, ledger: Ledger, statement: RoundStatement) -> bool:
+def _is_known(
+    session: Session, ledger: Ledger, statement: RoundStatement, held: Iterable[Receipt]
+) -> bool:
     name = statement.federation, statement.round_id
     if ledger.round(name[0], name[1] + SUFFIX) is not None:
         return True
     known = session.get(Round, statement.round_id)
     if known is not None and known.ended_at is None:
         return True
-    # A round that failed here before it had a statement cannot have given receipts from here.
-    return ledger.round(*name) is not None and (known is None or known.statement is not None)
+    logged = ledger.round(*name)
+    if logged is None or logged.round is None:
+        return False
+    if logged.round.facts.charged:
+        return True
+    # Of a round that failed here unpaid only receipts that came before it failed are harmless: any
+    # other may be from a coordinator that went on with it.
+    query = select(ReceiptRow.receipt).where(ReceiptRow.round_id == statement.round_id)
+    stored = set(session.scalars(query))
+    return all(receipt.to_bytes() in stored for receipt in held)
 
 
 def _charge(

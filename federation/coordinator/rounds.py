@@ -22,7 +22,15 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from federation.adapter_spec import parameters_from_bytes, parameters_hash, parameters_to_bytes
-from federation.coordinator import federations, leases, populations, records, recovery, versions
+from federation.coordinator import (
+    federations,
+    leases,
+    pacing,
+    populations,
+    records,
+    recovery,
+    versions,
+)
 from federation.coordinator.authority import Authority
 from federation.coordinator.leases import Change, Taken
 from federation.invitation import Announcement, Invitation, Stage, round_config
@@ -49,10 +57,6 @@ from storage.coordinator_tables import (
 
 PATIENCE_SECONDS = 600.0
 """After its deadline, in which a stage is tried again in spite of internal errors."""
-
-PATIENCE = 3
-"""Failed rounds after which the next one waits longer each time."""
-LONGEST_WAIT = 3_600.0
 
 log = structlog.get_logger()
 
@@ -138,7 +142,9 @@ def is_due() -> ColumnElement[bool]:
 
 def _close_enlisting(authority: Authority, taken: Taken) -> Change:
     """Choose who takes part, and begin secure aggregation."""
-    receipts = [records.read_receipt(data) for data in taken.messages.values() if data]
+    receipts = [
+        one for data in taken.messages.values() for one in records.read_receipts(data or b"")
+    ]
     enlisted = [name for name, number in taken.identities.items() if number in taken.messages]
     terms = taken.plan.privacy
     chosen = secrets.SystemRandom().sample(enlisted, min(len(enlisted), terms.cohort))
@@ -360,32 +366,12 @@ def _end(
     session.execute(delete(Message).where(Message.round_id == round_.id, ~is_evidence))
     federation = session.get_one(Federation, round_.federation, with_for_update=True)
     session.flush()
-    federation.next_round_at = now + _wait(session, plan)
+    federation.next_round_at = now + pacing.seconds_between(session, plan)
     budget = populations.budget(session, plan.population)
     if federation.state is FederationState.STOPPED:
         federations.release_rest(session, federation, budget)
     elif federations.next_slot(budget, plan) is None:
         federation.state = FederationState.FINISHED
-
-
-def _wait(session: Session, plan: FederationPlan) -> float:
-    """Seconds until the next round: longer while rounds fail, so that an idle night is not a
-    ledger full of failures."""
-    newest = (
-        select(Round.stage)
-        .where(Round.federation == plan.federation)
-        .order_by(Round.number.desc())
-        .limit(16)
-    )
-    failures = 0
-    for stage in session.scalars(newest):
-        if stage != Stage.FAILED:
-            break
-        failures += 1
-    if failures < PATIENCE:
-        return plan.timing.interval_seconds
-    longer = plan.timing.enlist_seconds * 2.0 ** (failures - PATIENCE + 1)
-    return plan.timing.interval_seconds + min(longer, LONGEST_WAIT)
 
 
 def _count_approved(session: Session, population: str) -> int:

@@ -22,7 +22,12 @@ from sqlalchemy import func, select
 
 from federation.invitation import Announcement, Stage, round_config
 from federation.odometer_file import OdometerFile
-from federation.participant.coordinator_client import CoordinatorClient, CoordinatorError, Work
+from federation.participant.coordinator_client import (
+    CoordinatorClient,
+    CoordinatorError,
+    RefusedError,
+    Work,
+)
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
 from federation.participant.trainer import Examples, Row, Trainer
@@ -137,9 +142,15 @@ class Rounds:
             self._enter(announcement)
             self._due[work.round_id] = time.monotonic() + plan.timing.training_seconds
             self._train(work.round_id, plan, vector, trainer)
-        self._client.send(
-            work.federation, work.round_id, Stage.ENLISTING, self._newest_receipt(standing)
-        )
+        receipts = self._receipts(standing)
+        newest = receipts[0] if receipts else b""
+        try:
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, newest)
+        except RefusedError as error:
+            if error.code != "receipts_wanted":
+                raise
+            every = b"".join(receipt + b"\n" for receipt in receipts)
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, every)
 
     def answer(
         self,
@@ -381,8 +392,8 @@ class Rounds:
             self._due[round_id] = time.monotonic() + left
         return self._due[round_id]
 
-    def _newest_receipt(self, standing: Standing) -> bytes:
-        """Of this membership; one of an earlier membership is another participant's."""
+    def _receipts(self, standing: Standing) -> list[bytes]:
+        """All of this membership, the newest first; one of an earlier one is another's."""
         with self._database.read() as session:
             former = select(FormerIdentity.identity).where(
                 FormerIdentity.membership_id == standing.membership_id
@@ -396,11 +407,12 @@ class Rounds:
                     Contribution.receipt.is_not(None),
                 )
                 .order_by(Contribution.number.desc())
-            )
-            for data in receipts:
-                if data is not None and Receipt.from_bytes(data).participant in own:
-                    return data
-        return b""
+            ).all()
+        return [
+            data
+            for data in receipts
+            if data is not None and Receipt.from_bytes(data).participant in own
+        ]
 
     def _sent(self, round_id: str, message: bytes) -> None:
         with self._database.write() as session:

@@ -73,7 +73,7 @@ class Parser:
 def work(home: str, journal: str, seed: int) -> None:
     """Ingest, replace and erase at random until killed."""
     chosen = random.Random(seed)
-    with _opened(Path(home)) as (database, library), Path(journal).open("a") as log:
+    with opened(Path(home)) as (database, library), Path(journal).open("a") as log:
         assistant = library.create_assistant("default") if not _assistants(database) else None
         assistant_id = assistant.id if assistant else _assistants(database)[0]
 
@@ -108,7 +108,7 @@ def inspect(home: str, journal: str, verdict: str) -> None:
     """Open what a kill left, wait until the open jobs are done, and compare with the journal."""
     problems: list[str] = []
     root = Path(home)
-    with _opened(root) as (database, library):
+    with opened(root) as (database, library):
         _finish_all(database)
         allowed, erased = _expected(Path(journal))
         for assistant_id in _assistants(database):
@@ -130,7 +130,7 @@ def inspect(home: str, journal: str, verdict: str) -> None:
 
 
 @contextmanager
-def _opened(root: Path) -> Iterator[tuple[Database, Library]]:
+def opened(root: Path) -> Iterator[tuple[Database, Library]]:
     home = NodeHome(root)
     home.create()
     with home.lock():

@@ -1,0 +1,113 @@
+"""Nodes that are killed and a network that loses, doubles and delays: what is sent is sent once."""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from federation.coordinator import driver, federations
+from federation.plan import Timing
+from tests.faults.claims import check_finished, check_log
+from tests.faults.clocks import HOUR, shift
+from tests.faults.killable import (
+    BASIS,
+    check_node,
+    journalled,
+    node_plan,
+    nodes,
+)
+from tests.faults.wards import Ward, ward
+from tests.federation.participant.plans import PUBLIC
+from tests.network import BadNetwork, Faults
+
+KILLS = 16
+"""Random ones in each run."""
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.05, 1.5
+TIMING = Timing(60.0, 30.0, 0.2, 0.0)
+BLOBS = (BASIS, PUBLIC)
+
+pytestmark = pytest.mark.faults
+
+
+def run(place: Ward) -> None:
+    """Serve, and have the rounds begin as soon as there are nodes."""
+    place.start()
+    place.wait_ready()
+    federations.start(place.authority, place.plan.federation)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_either_side_killed_at_random(tmp_path: Path, seed: int) -> None:
+    chosen = random.Random(seed)
+    plan = partial(node_plan, rounds=10, timing=TIMING)
+    with ward(tmp_path / "home", plan, blobs=BLOBS) as place:
+        run(place)
+        with nodes(place) as made:
+            for node in made:
+                node.start()
+            for _ in range(KILLS):
+                time.sleep(chosen.uniform(SHORTEST_SECONDS, LONGEST_SECONDS))
+                if chosen.random() < 0.2:
+                    place.kill()
+                    place.start()
+                else:
+                    node = chosen.choice(made)
+                    node.kill()
+                    node.start()
+            place.until(place.is_finished, "the rounds are over")
+            for node in made:
+                node.kill()
+                check_node(place, node)
+            driver.sweep(place.authority)
+            check_finished(place, journalled(made))
+            check_log(place)
+
+
+@pytest.mark.timeout(900)
+def test_a_bad_network(tmp_path: Path) -> None:
+    faults = Faults(request_lost=0.05, answer_lost=0.1, doubled=0.1, delay=0.1)
+    plan = partial(node_plan, rounds=4, timing=TIMING)
+    with ward(tmp_path / "home", plan, blobs=BLOBS) as place:
+        run(place)
+        with (
+            BadNetwork(place.url, faults, seed=1) as network,
+            nodes(place, url=network.url) as made,
+        ):
+            for node in made:
+                node.start()
+            place.until(place.is_finished, "the rounds are over")
+            for node in made:
+                node.kill()
+                check_node(place, node)
+            check_finished(place, journalled(made))
+            check_log(place)
+    assert min(network.happened[what] for what in ("request_lost", "answer_lost", "doubled")) > 0
+
+
+@pytest.mark.timeout(600)
+def test_nodes_whose_clocks_are_an_hour_off(tmp_path: Path) -> None:
+    """Also one whose clock is set while it is down: no vector waits for a time of day."""
+    plan = partial(node_plan, rounds=2, timing=TIMING)
+    clock = tmp_path / "clock"
+    with ward(tmp_path / "home", plan, blobs=BLOBS) as place:
+        run(place)
+        with nodes(place) as made:
+            for node, seconds in zip(made, (HOUR, -HOUR, HOUR, 0.0), strict=True):
+                shift(node.root.with_suffix(".clock"), seconds)
+                node.start(node.root.with_suffix(".clock"))
+            turning = made[2]
+            place.until(lambda: turning.noted("enlisting"), "a round has begun")
+            turning.kill()
+            shift(clock, -HOUR)
+            turning.start(clock)
+            place.until(place.is_finished, "the rounds are over")
+            for node in made:
+                node.kill()
+                check_node(place, node)
+            check_finished(place, journalled(made))
+            assert [round_.survivors for round_ in place.rounds()] == [len(made)] * 2
