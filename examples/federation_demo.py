@@ -244,7 +244,7 @@ def _show_adoption(coordinator: Path, federation: str, members: list[Member]) ->
             member.workshop.name, str(version["examples"]), _score(before), _score(after),
             version["state"],
         )  # fmt: skip
-        if version["state"] == "adopted" and after < before:
+        if version["state"] == "served" and after < before:
             raise DemoError(f"{member.workshop.name} serves a version that hurts it")
     console.print(table)
     console.print(
@@ -257,7 +257,9 @@ def _tried(owner: httpx.Client, federation: str) -> dict[str, Any]:
     deadline = time.monotonic() + ADOPTION_SECONDS
     while time.monotonic() < deadline:
         found = checked(owner.get("/v1/federation/versions"))["data"]
-        own = [one for one in found if one["federation"] == federation and one["number"] > 0]
+        own = [
+            one for one in found if one["federation"] == federation and one["state"] != "retired"
+        ]
         if own:
             newest: dict[str, Any] = max(own, key=lambda one: one["number"])
             return newest
