@@ -264,7 +264,9 @@ def _tried(owner: httpx.Client, federation: str) -> dict[str, Any]:
     deadline = time.monotonic() + ADOPTION_SECONDS
     while time.monotonic() < deadline:
         found = checked(owner.get("/v1/federation/versions"))["data"]
-        own = [one for one in found if one["federation"] == federation and one["number"] > 0]
+        own = [
+            one for one in found if one["federation"] == federation and one["state"] != "retired"
+        ]
         if own:
             newest: dict[str, Any] = max(own, key=lambda one: one["number"])
             return newest

@@ -289,7 +289,10 @@ class Adoption:
         return row
 
     def _plan(self, session: Session, plan_hash: str) -> FederationPlan:
-        return read_known_plan(session.get_one(KnownPlan, plan_hash))
+        row = session.get(KnownPlan, plan_hash)
+        if row is None:
+            raise VersionError("the node does not know this plan")
+        return read_known_plan(row)
 
 
 def read_known_plan(row: KnownPlan) -> FederationPlan:

@@ -55,15 +55,18 @@ def parse(lines: Iterable[bytes]) -> list[NewQuestion]:
 
 
 def add(session: Session, assistant_id: int, questions: Sequence[NewQuestion]) -> int:
-    """Store questions, replacing those of the same text; returns how many there were.
+    """Store questions, replacing those of the same text and subject; returns how many there were.
+
+    Another subject's question of the same text stays: its row must not follow from this one's.
 
     Raises:
         QuestionError: something relevant is unknown, or belongs to more than one subject.
     """
     for number, new in enumerate(questions, 1):
         relevant = [_find(session, assistant_id, name, number) for name in new.relevant]
-        _check_subject(session, new, relevant, number)
-        _delete(session, assistant_id, LabelledQuestion.text == new.question)
+        subject = _check_subject(session, new, relevant, number)
+        same = _of_subject(session, assistant_id, new.question, subject)
+        _delete(session, assistant_id, LabelledQuestion.id.in_(same))
         session.add(
             LabelledQuestion(
                 assistant_id=assistant_id,
@@ -153,12 +156,13 @@ def _find(session: Session, assistant_id: int, name: str, number: int) -> Releva
 
 def _check_subject(
     session: Session, new: NewQuestion, relevant: Sequence[RelevantPassage], number: int
-) -> None:
+) -> str:
+    """The subject that all of it belongs to. Raises QuestionError."""
     ids = {item.document_id for item in relevant}
     rows = session.execute(
         select(Document.id, Document.attributes).where(Document.id.in_(ids))
     ).all()
-    named = {row.attributes.get(SUBJECT) or row.id for row in rows}
+    named = {_subject(row.id, row.attributes) for row in rows}
     if len(named) > 1:
         raise QuestionError(
             f"question {number}: its passages belong to {len(named)} subjects; a question belongs "
@@ -169,3 +173,19 @@ def _check_subject(
             f"question {number}: its documents do not have the attribute {SUBJECT!r} = "
             f"{new.subject!r}"
         )
+    return named.pop()
+
+
+def _of_subject(session: Session, assistant_id: int, text: str, subject: str) -> set[int]:
+    """Ids of the questions of this text that belong to a subject."""
+    rows = session.execute(
+        select(LabelledQuestion.id, Document.id, Document.attributes)
+        .join(RelevantPassage, RelevantPassage.question_id == LabelledQuestion.id)
+        .join(Document, Document.id == RelevantPassage.document_id)
+        .where(LabelledQuestion.assistant_id == assistant_id, LabelledQuestion.text == text)
+    )
+    return {number for number, name, given in rows if _subject(name, given) == subject}
+
+
+def _subject(document_id: str, attributes: dict[str, Any]) -> str:
+    return attributes.get(SUBJECT) or document_id

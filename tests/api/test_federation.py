@@ -64,7 +64,10 @@ class TestMembership:
             "bad_fingerprint",
         )
 
-        until(lambda: owner.get("/v1/federation/plans").json()["data"], "the plan is there")
+        until(
+            lambda: any(p["refusals"] for p in owner.get("/v1/federation/plans").json()["data"]),
+            "the plan was looked at",
+        )
         plan = next(
             p
             for p in owner.get("/v1/federation/plans").json()["data"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anyio import to_thread
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError
 from federation.coordinator.inbox import ABORT_BYTES, MaskedUpload
@@ -51,6 +52,8 @@ async def received(request: Request, expected: MaskedUpload) -> AsyncIterator[Re
     try:
         await to_thread.run_sync(_begin, path)
         yield await _receive(request, path, expected)
+    except ClientDisconnect:
+        raise ApiError(400, "wrong_size", "the body ended early") from None
     finally:
         path.unlink(missing_ok=True)
 

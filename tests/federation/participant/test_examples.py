@@ -137,6 +137,24 @@ class TestQuestions:
         with pytest.raises(QuestionError, match="'nowhere' is neither"):
             add(node, assistant, line("which?", "nowhere"))
 
+    def test_a_question_replaces_its_own_subject_s_and_no_other_s(
+        self, node: Node, assistant: int
+    ) -> None:
+        """What one subject is asked must not change what another one's row is made from."""
+        oaks, ice = node.ingest(assistant, {f"{t}.md": document(t) for t in TOPICS[:2]})
+        asked = (
+            line("how long?", oaks),
+            line("how long?", ice),
+            line("how long?", ice, answer="x"),
+        )
+        for one in asked:
+            add(node, assistant, one)
+        with node.database.read() as session:
+            kept = questions.list_all(session, assistant)
+            assert [(q.answer, [r.document_id for r in q.relevant]) for q in kept] == [
+                (None, [oaks]), ("x", [ice]),
+            ]  # fmt: skip
+
     @pytest.mark.parametrize(
         "wrong",
         [

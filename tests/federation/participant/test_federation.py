@@ -125,7 +125,10 @@ def test_three_nodes_train_a_version_and_each_decides_to_serve_it(
         until(lambda: released(site), "the round is released")
         federations.promote(site.authority, site.plan.federation, 1)
         for one in members:
-            until(lambda one=one: versions(one), "every node has tried the version")
+            until(
+                lambda one=one: any(v.examples for v in versions(one)),
+                "every node has tried the version",
+            )
 
         for one, old in zip(members, before, strict=True):
             (entered,) = contributions(one)
