@@ -48,6 +48,7 @@ EMBEDDING, RANK, EPSILON = 16_384, 4, 8.0
 DROPPING = 10
 """One participant in so many falls silent in every round."""
 
+MASKED_SECONDS = 15.0
 LOOK_SECONDS = 0.2
 POLL_SECONDS = 25.0
 STAGES = tuple(stage for stage in Stage if not stage.is_over)
@@ -62,7 +63,7 @@ class Size:
     stage_seconds: float
 
 
-FULL, QUICK = Size(200, 2, 40.0), Size(30, 1, 5.0)
+FULL, QUICK = Size(200, 2, 25.0), Size(30, 1, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ def _plan(coordinator: str, size: Size) -> ResolvedPlan:
         "drop_out": 0.2,
         "timing": {
             "enlist_seconds": size.stage_seconds, "phase_seconds": size.stage_seconds,
-            "training_seconds": 0.0,
+            # The vectors' stage lasts longer by so much: making them is this process's work.
+            "training_seconds": 2 * size.stage_seconds + MASKED_SECONDS,
         },
     }  # fmt: skip
     return resolve(read_request(request), coordinator)

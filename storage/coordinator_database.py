@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from storage.coordinator_home import CoordinatorHome
 from storage.coordinator_settings import CoordinatorSettings
-from storage.database import WRITING, create_private, sqlite_engine, upgrade
+from storage.database import SINGLE, WRITING, create_private, sqlite_engine, upgrade
 
 MIGRATION_LOCK = 0x414C434F
 """PostgreSQL's advisory lock while a worker brings the schema up to date."""
@@ -35,6 +35,7 @@ class CoordinatorDatabase:
             self._engine = sqlite_engine(target)
             self._reader = self._engine
             self._writer = self._engine.execution_options(**WRITING)
+            self._looker = self._engine.execution_options(**SINGLE)
         else:
             self._engine = create_engine(
                 target, pool_size=20, max_overflow=20, pool_pre_ping=True, hide_parameters=True
@@ -43,6 +44,7 @@ class CoordinatorDatabase:
             self._reader = self._engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
+            self._looker = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @staticmethod
     def of(settings: CoordinatorSettings) -> CoordinatorDatabase:
@@ -59,8 +61,9 @@ class CoordinatorDatabase:
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """As `read`, for what every request asks: rows without objects, at half the cost."""
-        with self._reader.connect() as connection:
+        """A connection for single statements, which every request makes: no transaction around
+        them and no objects, at a third of what `read` costs."""
+        with self._looker.connect() as connection:
             yield connection
 
     @contextmanager

@@ -48,10 +48,10 @@ class Driver:
 def turn(authority: Authority) -> bool:
     """Do all that is due now, once; whether anything was."""
     pacing.follow_clock(authority)
-    with authority.database.read() as session:
+    with authority.database.look() as connection:
         over = select(Round.id).join(Federation, Federation.name == Round.federation)
-        waiting = session.scalars(over.where(is_stage_over())).all()
-        due = session.scalars(select(Federation.name).where(rounds.is_due())).all()
+        waiting = connection.scalars(over.where(is_stage_over())).all()
+        due = connection.scalars(select(Federation.name).where(rounds.is_due())).all()
     done = False
     for round_id in waiting:
         try:

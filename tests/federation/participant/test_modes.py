@@ -8,6 +8,7 @@ that the nodes' examples give, is then a known length plus one number of known G
 from __future__ import annotations
 
 import math
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,14 @@ from retrieval.training_terms import MapTerms
 from storage.coordinator_tables import Round
 from storage.node_tables import Document
 from tests.federation.participant.plans import BASIS, PUBLIC_TEXTS, SIZE
-from tests.federation.participant.sites import LearningSite, learning_site, member, until
-from tests.federation.participant.test_federation import SUBJECTS, fill, plans
+from tests.federation.participant.sites import (
+    LearningSite,
+    Member,
+    learning_site,
+    member,
+    until,
+)
+from tests.federation.participant.test_federation import SUBJECTS, contributions, fill, plans
 
 NODES = ("one", "two", "three")
 CLIP = 1e-3
@@ -41,15 +48,15 @@ TERMS: dict[str, Any] = {
     # So warm that losses are not flat zero on texts as easily told apart as these.
     "map_terms": MapTerms(temperature=1.0),
     "optimiser": Optimiser(OptimiserName.FEDAVG, 1.0),
-    # Stages end when all have answered, and no second round begins.
-    "timing": Timing(90.0, 90.0, 8.0, 600.0),
+    # Stages end when all have answered, uploads leave when the test says, no second round begins.
+    "timing": Timing(90.0, 90.0, 600.0, 600.0),
 }
 PRIVACY: dict[Mode, dict[str, Any]] = {
     Mode.CLIENT: {
         "noise_multiplier": 0.3, "rounds": 1, "max_participations": 1,
         "sampling_rate": 1.0, "row_cap": None, "planned_rows": None,
     },
-    Mode.LOCAL: {"noise_multiplier": 0.6, "sampling_rate": 1.0},
+    Mode.LOCAL: {"noise_multiplier": 0.45, "sampling_rate": 1.0},
 }  # fmt: skip
 
 
@@ -75,6 +82,8 @@ def test_a_round_moves_the_map_where_the_nodes_examples_point(
             until(lambda one=one: plans(one), "every node has read the plan")
             assert [row.refusals for row in plans(one)] == [""]
         site.start()
+        for one in members:
+            upload_when_trained(one)
         until(lambda: has_released(site), "the round is released")
 
         secrets = [FederationHome(tmp_path / name / "federation").secret() for name in NODES]
@@ -87,7 +96,7 @@ def test_a_round_moves_the_map_where_the_nodes_examples_point(
         terms = site.plan.privacy
         noise = terms.share_sigma * terms.grid * math.sqrt(len(NODES))
         projected = float(released_step(site) * terms.divisor @ wanted) / length
-        assert length / noise > 7
+        assert length / noise > 6
         assert abs(projected - length) / noise < 5
 
         if mode is Mode.LOCAL:
@@ -114,6 +123,21 @@ def expected_sum(
         for row in own:
             total += row * min(1.0, CLIP / float(np.linalg.norm(row)))
     return total
+
+
+def upload_when_trained(one: Member) -> None:
+    """Let the vector leave when its rows are done, where the plan's time would be a guess."""
+    (worker,) = one.service._workers.values()
+    (federation,) = worker._federations.values()
+
+    def is_trained() -> bool:
+        return any(
+            federation.trainer is not None and federation.trainer.wait(entered.round_id, 0.5)
+            for entered in contributions(one)
+        )
+
+    until(is_trained, "the rows are done")
+    worker._rounds._due = dict.fromkeys(worker._rounds._due, time.monotonic())
 
 
 def released_step(site: LearningSite) -> NDArray[np.float64]:
