@@ -169,9 +169,27 @@ class CoordinatorClient:
             ),
             "new": parse_canonical(Signed.issue(rotation, Domain.ROTATION, new).to_bytes()),
         }
-        self._authorised("POST", "/v1/participant/identity", _dump(both))
+        try:
+            self._authorised("POST", "/v1/participant/identity", _dump(both))
+        except RefusedError:
+            # The old key is refused, too, if it is an answer that was lost: then the new one holds.
+            if not self._holds(new):
+                raise
         self._identity = new
         self._token = ""
+
+    def _holds(self, identity: Ed25519PrivateKey) -> bool:
+        """Whether the coordinator knows this identity."""
+        other = CoordinatorClient(
+            str(self._http.base_url), self.coordinator, identity, self._closing
+        )
+        try:
+            other._log_in()
+        except RefusedError:
+            return False
+        finally:
+            other.close()
+        return True
 
     def roster(self) -> tuple[Roster, bytes]:
         """The population's roster, and the signed bytes of it."""

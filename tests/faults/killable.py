@@ -76,10 +76,10 @@ class Killable:
     identity: str
     process: BaseProcess | None = field(default=None, repr=False)
 
-    def start(self, clock: Path | None = None, largest_file: int | None = None) -> None:
+    def start(self, clock: Path | None = None, *, full: bool = False) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.faults.killed_node"])
-        given = str(self.root), None if clock is None else str(clock), largest_file
+        given = str(self.root), None if clock is None else str(clock), full
         self.process = context.Process(target=killed_node.take_part, args=given, daemon=True)
         self.process.start()
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import federation.participant.rounds as rounds_module
 from federation.invitation import Stage
+from federation.odometer_file import OdometerFile
 from federation.participant.coordinator_client import CoordinatorClient
+from federation.participant.identity import FederationHome
 from federation.participant.rounds import Rounds
 from federation.participant.service import FederationService
 from federation.participant.trainer import Trainer
@@ -25,29 +27,46 @@ from storage.settings import NodeSettings
 from tests.faults import clocks
 from tests.faults.killed import Embedder, opened
 
+ROOM = 10
+"""Bytes of a line of the odometer that still fit."""
 
-def take_part(home: str, clock: str | None = None, largest_file: int | None = None) -> None:
+
+def take_part(home: str, clock: str | None = None, full: bool = False) -> None:
     """Take part until killed.
 
     Args:
         clock: file that says how wrong the clock is.
-        largest_file: bytes after which no file can grow, as on a full disk.
+        full: whether the disk has room for a few more bytes only when a round is debited.
     """
     root = Path(home)
     if clock is not None:
         clocks.set_wrong(Path(clock))
     _keep_journal(journal(root))
+    if full:
+        _fill_disk(FederationHome(root / "federation").odometer)
     with opened(root) as (database, library):
         service = FederationService(database, root)
         embedder: Any = Embedder()
         service.start(NodeSettings(home=root), embedder, library, None, participate=True)
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
         threading.Event().wait()
 
 
 def journal(root: Path) -> Path:
     return root.parent / f"{root.name}.journal"
+
+
+def _fill_disk(odometer: Path) -> None:
+    debit = OdometerFile.debit
+
+    def debit_without_room(self: OdometerFile, *given: Any) -> bool:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (odometer.stat().st_size + ROOM, hard))
+        try:
+            return debit(self, *given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    OdometerFile.debit = debit_without_room  # type: ignore[method-assign]
 
 
 def _keep_journal(path: Path) -> None:

@@ -17,12 +17,12 @@ from tests.faults.claims import check_at_rest, check_finished, check_log, rememb
 from tests.faults.dying_coordinator import POINTS
 from tests.faults.wards import answering, ward
 
-KILLS = 10
+KILLS = 8
 """Random ones in each run."""
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 2.5
 COHORT = 4
 # `make test` has no time for all of them.
-FEW_POINTS = ["survivors written", "unmasking written"]
+FEW_POINTS = ["survivors committed", "unmasking written"]
 
 
 def plan(identity: str, rounds: int) -> FederationPlan:
@@ -70,7 +70,7 @@ def test_killed_at_every_point(tmp_path: Path, database_url: str | None) -> None
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_random(tmp_path: Path, database_url: str | None, workers: int) -> None:
     chosen = random.Random(workers)
-    with ward(tmp_path / "home", partial(plan, rounds=12), database_url, workers=workers) as place:
+    with ward(tmp_path / "home", partial(plan, rounds=10), database_url, workers=workers) as place:
         place.start()
         place.wait_ready()
         with answering(place, COHORT):

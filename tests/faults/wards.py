@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +52,8 @@ class Ward:
     Attributes:
         here: the same coordinator, opened in the test's process to look at and to manage.
         environment: of its processes.
-        opened: by identity, the rounds that it has helped to open.
+        opened: rounds that someone has tried to help to open.
+        done: identity and round of whoever has been acknowledged the last message of it.
         masked: identity and round of each masked vector that was acknowledged.
         refused: how often the participants were answered with a status.
     """
@@ -64,7 +65,8 @@ class Ward:
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     participants: list[Participant] = field(default_factory=list)
-    opened: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    opened: set[str] = field(default_factory=set)
+    done: set[tuple[str, str]] = field(default_factory=set)
     masked: set[tuple[str, str]] = field(default_factory=set)
     refused: Counter[int] = field(default_factory=Counter)
 
@@ -245,14 +247,16 @@ def answering(place: Ward, count: int, url: str | None = None) -> Iterator[None]
 
 def answer(place: Ward, one: Participant, federation: str, round_id: str, stage: Stage) -> None:
     """Answer as a node does: no round again that is over for it, no sum opened that is not paid."""
-    if round_id in place.opened[one.identity]:
+    if (one.identity, round_id) in place.done:
         return
     if stage is Stage.UNMASKING:
         check_paid(place, round_id)
-        place.opened[one.identity].add(round_id)
+        place.opened.add(round_id)
     one.answer(federation, round_id, stage).raise_for_status()
     if stage is Stage.MASKED:
         place.masked.add((one.identity, round_id))
+    if stage is Stage.UNMASKING:
+        place.done.add((one.identity, round_id))
 
 
 def check_paid(place: Ward, round_id: str) -> None:
