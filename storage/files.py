@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -47,9 +47,15 @@ def sync(path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove whatever has this name: a file, a link, or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_unless_gone)
     else:
         path.unlink(missing_ok=True)
+
+
+def _unless_gone(_function: object, _path: str, failure: Any) -> None:
+    """Whoever removes a file at the same moment does the same work."""
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]
 
 
 def lock(descriptor: int, *, wait: bool) -> bool:

@@ -108,6 +108,9 @@ def read_announcement(round_: Round) -> Announcement:
 def take(authority: Authority, round_id: str) -> Taken | None:
     """Lease a round whose stage is over, and read all that its next state follows from."""
     with authority.database.write() as session:
+        # Locked before it is looked at: another worker may just be ending this very stage, and what
+        # was seen of it would be taken for the state of the next one.
+        session.execute(select(Round.id).where(Round.id == round_id).with_for_update())
         waiting = select(Round.id).join(Federation, Federation.name == Round.federation)
         query = waiting.where(Round.id == round_id, is_stage_over())
         if session.scalar(query) is None:
