@@ -215,8 +215,8 @@ class Adoption:
 
     def _switch(self, plan_hash: str, number: int) -> None:
         with self._database.read() as session:
-            plan = self._plan(session, plan_hash)
             parameters = self._row(session, plan_hash, number).parameters
+            plan = self._plan(session, plan_hash)
         self._check_model(plan)
         self._serve(plan, number, parameters)
 

@@ -138,6 +138,11 @@ class TestPolicy:
         assert models["retriever"]["identity"].startswith("all-MiniLM-L6-v2@")
         assert models["retriever"]["dimension"] == 384
         assert models["generator"]["identity"].startswith("smollm2-135m-instruct@")
+        modules = {one["name"]: one for one in models["generator"]["modules"]}
+        # SmolLM2-135M: 30 layers, 576 wide, three heads of 64 for the values.
+        assert len(modules) == 60
+        value = modules["model.layers.29.self_attn.v_proj"]
+        assert (value["inputs"], value["outputs"]) == (576, 192)
 
 
 class TestQuestions:
