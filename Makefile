@@ -14,7 +14,7 @@ test: $(VENV)/.installed
 	$(PYTEST) -n 2 --dist worksteal
 
 test-faults: $(VENV)/.installed
-	$(PYTEST) -n 2 -m faults
+	$(PYTEST) -n 2 -m 'faults or long'
 
 test-fuzz: $(VENV)/.installed
 	$(PYTEST) -n 2 -m fuzz

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from api.node.node import Node, create
-from cli.server import NodeServer, listen
+from cli.listening import listen
+from cli.server import NodeServer
 from generation.engine import EngineError, EngineEvent, Finished
 from generation.loop import EngineLoop, Row
 from generation.transformers_engine import TransformersEngine

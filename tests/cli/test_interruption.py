@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pysqlite3.dbapi2 as sqlite
+import pytest
 
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT, start_node
@@ -19,6 +20,7 @@ FILES = 10
 PARAGRAPHS = 8
 
 
+@pytest.mark.long
 def test_an_interrupted_ingest_goes_on_where_it_was(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "minutes"
     folder.mkdir()

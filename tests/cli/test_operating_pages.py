@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from federation.invitation import Stage
 from federation.roster import fingerprint
 from storage import staff_keys
@@ -73,6 +75,7 @@ def bash(script: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_an_admin_s_page_from_nothing_to_a_restored_coordinator(
     tmp_path: Path, new_postgresql: Callable[[], str]
 ) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
-from tests.federation.participants import Vector
 
+from benchmarks.participants import Vector
 from federation.adapter_spec import parameters_from_bytes, parameters_hash, parameters_to_bytes
 from federation.coordinator import federations, populations, versions
 from federation.coordinator.records import read_statement

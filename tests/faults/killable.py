@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
-from tests.federation.participants import Vector
 
+from benchmarks.participants import Vector
 from federation.adapter_spec import AdapterKind, AdapterSpec, Block, blob_hash, parameters_hash
 from federation.coordinator import enrolment
 from federation.invitation import Stage

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tests.federation.participants import Participant
 
+from benchmarks.participants import Participant
 from federation.coordinator import driver, federations, populations
 from federation.invitation import Stage
 from federation.plan import FederationPlan, Timing

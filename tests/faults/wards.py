@@ -18,9 +18,9 @@ from pathlib import Path
 import httpx
 import psutil
 from sqlalchemy import select
-from tests.federation.participants import Participant
 
 from api.coordinator.coordinator import Coordinator
+from benchmarks.participants import Participant
 from federation.coordinator import federations, populations, versions
 from federation.coordinator.authority import Authority
 from federation.invitation import Stage

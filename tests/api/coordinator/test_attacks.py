@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.federation.participants import Participant
 
 from api.coordinator.participant.uploads import MOST_AT_ONCE
+from benchmarks.participants import Participant
 from federation.invitation import Stage
 from tests.coordinators import FEDERATION, Site, site
 

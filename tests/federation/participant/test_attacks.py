@@ -114,6 +114,7 @@ def test_what_a_node_fetches_does_not_tell_what_it_serves(
     assert fetched == [1, 2, 3, 4]
 
 
+@pytest.mark.long
 def test_slow_or_unreadable_examples_change_no_message(
     tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_slow_or_unreadable_examples_change_no_message(
         until(lambda: outcomes(one) == [Outcome.FINISHED], "it has taken part without rows")
 
 
+@pytest.mark.long
 def test_a_node_is_in_a_round_once_however_often_it_enrolled(
     tmp_path: Path, embedder: Embedder
 ) -> None:

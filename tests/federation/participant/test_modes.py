@@ -60,6 +60,7 @@ PRIVACY: dict[Mode, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", PRIVACY)
 def test_a_round_moves_the_map_where_the_nodes_examples_point(
