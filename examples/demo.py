@@ -26,7 +26,7 @@ QUESTIONS: list[dict[str, Any]] = [
     json.loads(line) for line in (EXAMPLES / "questions.jsonl").open(encoding="utf-8")
 ]
 ORGANISATIONS = list(dict.fromkeys(row["organisation"] for row in QUESTIONS))
-QUESTIONS_EACH = 2
+QUESTIONS_EACH = 1
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from examples.processes import ALCOVE, DemoError, alcove_json, checked, console,
 from examples.workshops import WORKSHOPS, Card, Workshop, cards, public_passages
 
 POPULATION = "workshops"
-EPSILON, DELTA, ROUNDS = 8.0, 1e-4, 8
+EPSILON, DELTA, ROUNDS = 8.0, 1e-4, 6
 FEDERATION_SECONDS, ADOPTION_SECONDS = 180, 240
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-SUBJECTS_EACH = 110
+SUBJECTS_EACH = 102
 
 
 @dataclass(frozen=True, slots=True)
