@@ -32,8 +32,8 @@ _ZIP_ERRORS = (
     struct.error,
     EOFError,
     OSError,
-    NotImplementedError,
     ValueError,
+    # Encrypted members, and methods that zipfile does not know.
     RuntimeError,
 )
 

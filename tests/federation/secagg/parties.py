@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
@@ -146,17 +145,6 @@ class Round:
         return (total % 2**32).astype(np.uint32)
 
 
-class refused:
-    """`with refused(Reason.X):` the block must end in that refusal, and no other."""
-
-    def __init__(self, reason: Reason) -> None:
-        self.reason = reason
-        self._raises = pytest.raises(Refusal)
-
-    def __enter__(self) -> None:
-        self._info = self._raises.__enter__()
-
-    def __exit__(self, *details: object) -> bool:
-        caught = self._raises.__exit__(*details)  # type: ignore[arg-type]
-        assert self._info.value.reason is self.reason, self._info.value
-        return bool(caught)
+def because(reason: Reason) -> Callable[[Refusal], bool]:
+    """For `pytest.raises(Refusal, check=because(Reason.X))`: that refusal and no other."""
+    return lambda refusal: refusal.reason is reason

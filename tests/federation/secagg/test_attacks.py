@@ -27,7 +27,7 @@ from federation.secagg.messages import (
     encode,
 )
 from federation.secagg.primitives import agree, new_secret, private_key, public_key
-from federation.secagg.refusal import Reason
+from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.threat_model import HonestButCurious
 from federation.secagg.transcript import Transcript, seal_shares, sign_keys
 from tests.federation.secagg.parties import (
@@ -35,10 +35,10 @@ from tests.federation.secagg.parties import (
     Round,
     Store,
     active,
+    because,
     config,
     curious,
     identity,
-    refused,
 )
 
 SMALL_ORDER = [
@@ -81,7 +81,7 @@ class TestKeys:
             played,
             lambda e: e.update({2: replace(e[2], channel_key=public_key(new_secret()))}),
         )
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.parties[0].client.share(forged)
 
     def test_the_two_keys_of_a_client_swapped(self) -> None:
@@ -90,13 +90,13 @@ class TestKeys:
             played,
             lambda e: e.update({2: KeyEntry(e[2].mask_key, e[2].channel_key, e[2].signature)}),
         )
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.parties[0].client.share(forged)
 
     def test_two_clients_swapped(self) -> None:
         played = Round(config(curious(4)))
         forged = forged_directory(played, lambda e: e.update({2: e[3], 3: e[2]}))
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.parties[0].client.share(forged)
 
     def test_own_keys_replaced(self) -> None:
@@ -104,13 +104,13 @@ class TestKeys:
         forged = forged_directory(
             played, lambda e: e.update({0: replace(e[0], mask_key=public_key(new_secret()))})
         )
-        with refused(Reason.OWN_KEY_MISSING):
+        with pytest.raises(Refusal, check=because(Reason.OWN_KEY_MISSING)):
             played.parties[0].client.share(forged)
 
     def test_own_keys_left_out(self) -> None:
         played = Round(config(curious(4)))
         forged = forged_directory(played, lambda e: e.pop(0))
-        with refused(Reason.OWN_KEY_MISSING):
+        with pytest.raises(Refusal, check=because(Reason.OWN_KEY_MISSING)):
             played.parties[0].client.share(forged)
 
     @pytest.mark.parametrize("purpose", ["channel", "mask"])
@@ -119,7 +119,7 @@ class TestKeys:
         forged = forged_directory(
             played, lambda e: e.update({3: signed_keys(played, 3, **{purpose: e[1].mask_key})})
         )
-        with refused(Reason.REPEATED_KEY):
+        with pytest.raises(Refusal, check=because(Reason.REPEATED_KEY)):
             played.parties[0].client.share(forged)
 
     @pytest.mark.parametrize("point", SMALL_ORDER, ids=lambda point: point.hex()[:8])
@@ -128,7 +128,7 @@ class TestKeys:
         forged = forged_directory(
             played, lambda e: e.update({3: signed_keys(played, 3, channel=point)})
         )
-        with refused(Reason.WEAK_KEY):
+        with pytest.raises(Refusal, check=because(Reason.WEAK_KEY)):
             played.parties[0].client.share(forged)
 
     def test_a_mask_key_of_small_order_is_found_before_the_input_leaves(self) -> None:
@@ -141,7 +141,7 @@ class TestKeys:
         secret = agree(private_key(channel), entries[0].channel_key)
         transcript = Transcript(played.config, entries).hash
         box = seal_shares(transcript, secret, 2, 0, bytes(66))
-        with refused(Reason.WEAK_KEY):
+        with pytest.raises(Refusal, check=because(Reason.WEAK_KEY)):
             played.parties[0].mask(encode(Delivery({2: box}), played.config.hash))
 
     def test_the_server_keeps_bad_keys_from_everybody(self) -> None:
@@ -155,7 +155,7 @@ class TestKeys:
             (signed_keys(played, 1, b"k" * 32, b"k" * 32), Reason.REPEATED_KEY),
             (signed_keys(played, 2), Reason.BAD_SIGNATURE),
         ):
-            with refused(reason):
+            with pytest.raises(Refusal, check=because(reason)):
                 played.server.receive(1, encode(Advertisement(1, keys), played.config.hash))
         assert 1 in played.server.awaiting
 
@@ -164,13 +164,13 @@ class TestRoster:
     """Who takes part is fixed before the round."""
 
     def test_a_client_that_is_not_invited(self) -> None:
-        with refused(Reason.NOT_ON_ROSTER):
+        with pytest.raises(Refusal, check=because(Reason.NOT_ON_ROSTER)):
             Client.start(config(curious(4)), identity(4), Store())
 
     def test_a_place_behind_the_end_of_the_roster(self) -> None:
         played = Round(config(curious(4)))
         forged = forged_directory(played, lambda e: e.update({4: signed_keys(played, 4)}))
-        with refused(Reason.NOT_ON_ROSTER):
+        with pytest.raises(Refusal, check=because(Reason.NOT_ON_ROSTER)):
             played.parties[0].client.share(forged)
 
     def test_a_stranger_in_somebodys_place(self) -> None:
@@ -179,13 +179,13 @@ class TestRoster:
             played.config, 3, identity(9), public_key(new_secret()), public_key(new_secret())
         )
         forged = forged_directory(played, lambda e: e.update({3: stranger}))
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.parties[0].client.share(forged)
 
     def test_a_cohort_below_the_minimum(self) -> None:
         played = Round(config(curious(6, 5)))
         forged = forged_directory(played, lambda e: (e.pop(4), e.pop(5)))
-        with refused(Reason.COHORT_TOO_SMALL):
+        with pytest.raises(Refusal, check=because(Reason.COHORT_TOO_SMALL)):
             played.parties[0].client.share(forged)
 
     def test_colluders_that_stay_while_honest_clients_are_kept_away(self) -> None:
@@ -193,11 +193,11 @@ class TestRoster:
 
         36 and 16 are safe for the 400 (table of `degree`) and are not the smallest for 360.
         """
-        with refused(Reason.UNSAFE_PARAMETERS):
+        with pytest.raises(Refusal, check=because(Reason.UNSAFE_PARAMETERS)):
             HonestButCurious(400, 360, 20, 32, 14)
         thin = HonestButCurious(400, 360, 20, 32, 16)
         thin.check_cohort(360, 0)
-        with refused(Reason.COHORT_TOO_SMALL):
+        with pytest.raises(Refusal, check=because(Reason.COHORT_TOO_SMALL)):
             thin.check_cohort(359, 0)
 
     def test_an_active_server_enrols_sybils(self) -> None:
@@ -205,7 +205,7 @@ class TestRoster:
         its secrets together with two colluders."""
         played = Round(config(active(9, 7, 2)), confirmed={1, 2, 3, 4, 5})
         outbox = played.until(1)
-        with refused(Reason.UNCONFIRMED_PEERS):
+        with pytest.raises(Refusal, check=because(Reason.UNCONFIRMED_PEERS)):
             played.parties[0].client.share(outbox[0])
 
     def test_an_active_server_lets_confirmed_clients_drop_out(self) -> None:
@@ -216,7 +216,7 @@ class TestRoster:
         outbox = dict(played.server.outbox)
         played.parties[0].mask(outbox[0])
         survivors = encode(SurvivorList((0, 1, 2, 3, 4, 5, 8)), played.config.hash)
-        with refused(Reason.UNCONFIRMED_PEERS):
+        with pytest.raises(Refusal, check=because(Reason.UNCONFIRMED_PEERS)):
             played.parties[0].client.sign(survivors)
 
 
@@ -231,7 +231,7 @@ class TestGraph:
         sealed = dict(decode(Delivery, outbox[0], played.config.hash).sealed)
         stranger = next(i for i in range(1, 12) if i not in sealed)
         sealed[stranger] = sealed.pop(min(sealed))
-        with refused(Reason.WRONG_PEERS):
+        with pytest.raises(Refusal, check=because(Reason.WRONG_PEERS)):
             played.parties[0].mask(encode(Delivery(sealed), played.config.hash))
 
     def test_a_directory_of_its_own_for_one_client(self) -> None:
@@ -246,7 +246,7 @@ class TestGraph:
         for other in (1, 2, 3):
             reply = played.parties[other].client.share(outbox[other])
             sealed[other] = decode(SealedShares, reply, played.config.hash).sealed[0]
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             played.parties[0].mask(encode(Delivery(sealed), played.config.hash))
 
     def test_the_graph_follows_from_the_keys_alone(self) -> None:
@@ -270,7 +270,7 @@ class TestGraph:
         assert len(graphs) > 1
 
     def test_an_active_server_and_an_incomplete_graph(self) -> None:
-        with refused(Reason.UNSAFE_PARAMETERS):
+        with pytest.raises(Refusal, check=because(Reason.UNSAFE_PARAMETERS)):
             type(active(12))(12, 10, 0, degree=10, threshold=9)
 
     def test_a_client_writes_to_others_than_its_neighbours(self) -> None:
@@ -283,7 +283,7 @@ class TestGraph:
         box = sealed.pop(min(sealed))
         stranger = next(i for i in range(1, 12) if i not in message.sealed)
         for forged in (sealed, {**sealed, stranger: box}, {**message.sealed, 0: box}):
-            with refused(Reason.WRONG_PEERS):
+            with pytest.raises(Refusal, check=because(Reason.WRONG_PEERS)):
                 data = encode(replace(message, sealed=forged), played.config.hash)
                 played.server.receive(0, data)
 
@@ -297,7 +297,7 @@ class TestShares:
         to_other = decode(Delivery, outbox[1], played.config.hash).sealed
         mine = dict(decode(Delivery, outbox[0], played.config.hash).sealed)
         mine[2] = to_other[2]
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             played.parties[0].mask(encode(Delivery(mine), played.config.hash))
 
     def test_shares_under_another_senders_name(self) -> None:
@@ -305,7 +305,7 @@ class TestShares:
         outbox = played.until(2)
         mine = dict(decode(Delivery, outbox[0], played.config.hash).sealed)
         mine[2], mine[3] = mine[3], mine[2]
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             played.parties[0].mask(encode(Delivery(mine), played.config.hash))
 
     def test_own_shares_returned(self) -> None:
@@ -317,7 +317,7 @@ class TestShares:
             reply = party.client.share(outbox[party.index])
             sealed[party.index] = decode(SealedShares, reply, played.config.hash).sealed
         mine = {i: sealed[i][0] for i in (1, 3)} | {2: sealed[0][2]}
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             played.parties[0].mask(encode(Delivery(mine), played.config.hash))
 
     def test_too_few_shares_to_be_unmasked_again(self) -> None:
@@ -325,7 +325,7 @@ class TestShares:
         outbox = played.until(2)
         sealed = dict(decode(Delivery, outbox[0], played.config.hash).sealed)
         fewer = {i: sealed[i] for i in sorted(sealed)[:3]}
-        with refused(Reason.COHORT_TOO_SMALL):
+        with pytest.raises(Refusal, check=because(Reason.COHORT_TOO_SMALL)):
             played.parties[0].mask(encode(Delivery(fewer), played.config.hash))
 
 
@@ -338,13 +338,13 @@ class TestSurvivors:
     def test_fewer_than_the_minimum(self) -> None:
         played = Round(config(curious(6, 4)))
         played.until(3)
-        with refused(Reason.TOO_FEW_SURVIVORS):
+        with pytest.raises(Refusal, check=because(Reason.TOO_FEW_SURVIVORS)):
             played.parties[0].client.sign(self.list_for(played, 0, 1, 2))
 
     def test_a_list_without_its_reader(self) -> None:
         played = Round(config(curious(6, 4)))
         played.until(3)
-        with refused(Reason.NOT_A_SURVIVOR):
+        with pytest.raises(Refusal, check=because(Reason.NOT_A_SURVIVOR)):
             played.parties[0].client.sign(self.list_for(played, 1, 2, 3, 4, 5))
 
     @pytest.mark.parametrize("never", [5, 6])
@@ -354,7 +354,7 @@ class TestSurvivors:
         played.step(0)
         played.step(1, {5})
         played.step(2, {5})
-        with refused(Reason.UNKNOWN_SURVIVOR):
+        with pytest.raises(Refusal, check=because(Reason.UNKNOWN_SURVIVOR)):
             played.parties[0].client.sign(self.list_for(played, 0, 1, 2, never))
 
     @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ class TestSurvivors:
         played = Round(config(curious(6, 2)))
         played.until(3)
         header = self.list_for(played)[:34]
-        with refused(Reason.MALFORMED):
+        with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
             played.parties[0].client.sign(header + forged)
 
     def test_a_second_list_of_drop_outs_has_no_place(self) -> None:
@@ -372,14 +372,14 @@ class TestSurvivors:
         played = Round(config(curious(4, 2)))
         outbox = played.until(3)
         dead = self.list_for(played, 2, 3)[34:]
-        with refused(Reason.MALFORMED):
+        with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
             played.parties[0].client.sign(outbox[0] + dead)
 
     def test_two_lists_to_one_client(self) -> None:
         played = Round(config(curious(6, 4)))
         outbox = played.until(3)
         played.parties[0].client.sign(outbox[0])
-        with refused(Reason.SECOND_REQUEST):
+        with pytest.raises(Refusal, check=because(Reason.SECOND_REQUEST)):
             played.parties[0].client.sign(self.list_for(played, 0, 1, 2, 3))
 
     def test_different_lists_to_different_clients(self) -> None:
@@ -396,14 +396,14 @@ class TestSurvivors:
             reply = played.parties[index].client.sign(self.list_for(played, *survivors))
             signatures[index] = decode(SurvivorSignature, reply, played.config.hash).signature
         own_half = {i: s for i, s in signatures.items() if halves[i] == halves[4]}
-        with refused(Reason.TOO_FEW_SIGNATURES):
+        with pytest.raises(Refusal, check=because(Reason.TOO_FEW_SIGNATURES)):
             played.parties[4].client.release(
                 encode(SurvivorSignatures(own_half), played.config.hash)
             )
         mixed = {i: s for i, s in signatures.items() if i != 0}
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.parties[5].client.release(encode(SurvivorSignatures(mixed), played.config.hash))
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.server.receive(3, played.parties[3].client.message)
 
     def test_two_lists_never_both_find_enough_signers(self) -> None:
@@ -424,7 +424,7 @@ class TestSurvivors:
             SurvivorSignatures, played.server.outbox[0], played.config.hash
         ).signatures
         forged = encode(SurvivorSignatures({**signatures, 4: b"x" * 64}), played.config.hash)
-        with refused(Reason.WRONG_PEERS):
+        with pytest.raises(Refusal, check=because(Reason.WRONG_PEERS)):
             played.parties[0].client.release(forged)
 
     def test_each_share_is_released_once_and_of_one_kind(self) -> None:
@@ -457,9 +457,9 @@ class TestSurvivors:
         client.release(outbox[0])
         signatures = decode(SurvivorSignatures, outbox[0], played.config.hash).signatures
         fewer = dict(list(signatures.items())[:-1])
-        with refused(Reason.SECOND_REQUEST):
+        with pytest.raises(Refusal, check=because(Reason.SECOND_REQUEST)):
             client.release(encode(SurvivorSignatures(fewer), played.config.hash))
-        with refused(Reason.CLOSED):
+        with pytest.raises(Refusal, check=because(Reason.CLOSED)):
             client.release(outbox[0])
 
     def test_a_client_releases_the_wrong_kind_or_other_peers(self) -> None:
@@ -472,7 +472,7 @@ class TestSurvivors:
         assert kind is ShareKind.SELF_MASK
         others = {i: s for i, s in reply.shares.items() if i != 1}
         for forged in (others, {**others, 1: (ShareKind.MASK_KEY, share)}):
-            with refused(Reason.WRONG_PEERS):
+            with pytest.raises(Refusal, check=because(Reason.WRONG_PEERS)):
                 data = encode(replace(reply, shares=forged), played.config.hash)
                 played.server.receive(0, data)
 
@@ -493,7 +493,7 @@ class TestSurvivors:
                 wrong = (int.from_bytes(share) ^ 1).to_bytes(33)
                 reply = replace(reply, shares={**reply.shares, owner: (kind, wrong)})
             played.server.receive(index, encode(reply, played.config.hash))
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             played.server.open()
 
 
@@ -518,7 +518,7 @@ class TestReplay:
         then, now = Round(config(model, **change)), Round(config(model))
         old = then.until(stage)
         now.until(stage)
-        with refused(Reason.WRONG_ROUND):
+        with pytest.raises(Refusal, check=because(Reason.WRONG_ROUND)):
             now.parties[0].answer(stage, old[0])
 
     @pytest.mark.parametrize(
@@ -536,7 +536,7 @@ class TestReplay:
         old = then.until(stage)
         now.until(stage)
         renamed = old[0][:2] + now.config.hash + old[0][34:]
-        with refused(reason):
+        with pytest.raises(Refusal, check=because(reason)):
             now.parties[0].answer(stage, renamed)
 
     def test_advertised_keys_of_an_earlier_round(self) -> None:
@@ -544,17 +544,17 @@ class TestReplay:
         then, now = Round(config(model, round_number=6)), Round(config(model))
         old = decode(Directory, then.until(1)[0], then.config.hash).entries
         forged = forged_directory(now, lambda e: e.update({2: old[2]}))
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             now.parties[0].client.share(forged)
 
     def test_a_clients_message_of_another_round(self) -> None:
         then, now = Round(config(curious(4), round_number=6)), Round(config(curious(4)))
-        with refused(Reason.WRONG_ROUND):
+        with pytest.raises(Refusal, check=because(Reason.WRONG_ROUND)):
             now.server.receive(0, then.parties[0].client.message)
 
     def test_a_clients_message_under_another_name(self) -> None:
         played = Round(config(curious(4)))
-        with refused(Reason.WRONG_SENDER):
+        with pytest.raises(Refusal, check=because(Reason.WRONG_SENDER)):
             played.server.receive(1, played.parties[0].client.message)
 
 
@@ -568,10 +568,10 @@ class TestModels:
         victim = Party(misled, 0, ())
         entry = decode(Advertisement, victim.client.message, misled.hash).keys
         forged = forged_directory(honest, lambda e: e.update({0: entry}))
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             honest.parties[1].client.share(forged)
         renamed = forged[:2] + misled.hash + forged[34:]
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             victim.client.share(renamed)
 
     def test_masks_for_different_models_do_not_cancel(self) -> None:
@@ -594,7 +594,7 @@ class TestOldStates:
         party = played.parties[0]
         assert [s.stage for s in party.store.snapshots] == list(Stage)[:5]
         for old in party.store.snapshots[:-1]:
-            with refused(Reason.OLD_STATE):
+            with pytest.raises(Refusal, check=because(Reason.OLD_STATE)):
                 Client.restore(
                     old.data, played.config, identity(0), Store(), newest=party.store.newest.stage
                 )
@@ -606,7 +606,7 @@ class TestOldStates:
         before = party.store.newest
         party.client.leave()
         assert party.store.newest.stage is Stage.LEFT
-        with refused(Reason.OLD_STATE):
+        with pytest.raises(Refusal, check=because(Reason.OLD_STATE)):
             Client.restore(
                 before.data, played.config, identity(0), Store(), newest=party.store.newest.stage
             )
@@ -629,7 +629,7 @@ class TestOldStates:
         party.reload()
         sealed = dict(decode(Delivery, outbox[0], played.config.hash).sealed)
         sealed.pop(3)
-        with refused(Reason.SECOND_REQUEST):
+        with pytest.raises(Refusal, check=because(Reason.SECOND_REQUEST)):
             party.mask(encode(Delivery(sealed), played.config.hash))
 
     def test_a_client_that_lost_its_state_is_out_of_the_round(self) -> None:
@@ -637,9 +637,9 @@ class TestOldStates:
         played = Round(config(curious(4, 2)))
         outbox = played.until(1)
         again = Party(played.config, 0, ())
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             played.server.receive(0, again.client.message)
-        with refused(Reason.OWN_KEY_MISSING):
+        with pytest.raises(Refusal, check=because(Reason.OWN_KEY_MISSING)):
             again.client.share(outbox[0])
 
     def test_another_clients_or_rounds_or_a_damaged_state(self) -> None:
@@ -653,7 +653,7 @@ class TestOldStates:
             (snapshot.data[:-1], played.config, 0),
             (b"", played.config, 0),
         ):
-            with refused(Reason.OLD_STATE):
+            with pytest.raises(Refusal, check=because(Reason.OLD_STATE)):
                 Client.restore(data, where, identity(who), Store(), newest=0)
 
 
@@ -667,7 +667,7 @@ class TestTwoInputs:
         played.server.receive(0, message)
         played.server.receive(0, message)
         twice = decode(MaskedInput, message, played.config.hash)
-        with refused(Reason.SECOND_REQUEST):
+        with pytest.raises(Refusal, check=because(Reason.SECOND_REQUEST)):
             other = MaskedInput.of(0, twice.vector(5) + np.uint32(1))
             played.server.receive(0, encode(other, played.config.hash))
         for index in (1, 2):

@@ -11,7 +11,7 @@ from federation.secagg.messages import Abort, MaskedInput, SurvivorSignature, de
 from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.server.machine import Server
 from federation.secagg.server.stage import Stage
-from tests.federation.secagg.parties import Round, Store, config, curious, identity, refused
+from tests.federation.secagg.parties import Round, Store, because, config, curious, identity
 
 
 class TestClient:
@@ -28,7 +28,7 @@ class TestClient:
         with pytest.raises(OSError, match="no space"):
             party.answer(stage, outbox[0])
         assert party.client.message == b""
-        with refused(Reason.CLOSED):
+        with pytest.raises(Refusal, check=because(Reason.CLOSED)):
             party.answer(stage, outbox[0])
 
     def test_a_client_that_cannot_store_its_keys_does_not_start(self) -> None:
@@ -71,7 +71,7 @@ class TestClient:
         later = dict(played.server.outbox)
         party = played.parties[0]
         reply = party.answer(stage + 1, later[0])
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             party.answer(stage, earlier)
         assert party.answer(stage + 1, later[0]) == reply
 
@@ -79,23 +79,23 @@ class TestClient:
     def test_a_stage_cannot_be_skipped(self, early: int) -> None:
         played = Round(config(curious(4, 3)))
         outbox = played.until(1)
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             played.parties[0].answer(early, outbox[0])
 
     def test_a_refusal_closes_the_client_and_tells_the_server_a_code(self) -> None:
         played = Round(config(curious(4, 3)))
         outbox = played.until(1)
         party = played.parties[0]
-        with refused(Reason.MALFORMED):
+        with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
             party.client.share(b"nonsense")
         assert party.client.stage is party.store.newest.stage is ClientStage.LEFT
         abort = decode(Abort, party.client.message, played.config.hash)
         assert (abort.sender, abort.reason) == (0, Reason.MALFORMED)
         assert len(party.client.message) == 34 + 2 + 1 + 64
-        with refused(Reason.CLOSED):
+        with pytest.raises(Refusal, check=because(Reason.CLOSED)):
             party.client.share(outbox[0])
         party.reload()
-        with refused(Reason.CLOSED):
+        with pytest.raises(Refusal, check=because(Reason.CLOSED)):
             party.client.share(outbox[0])
         played.server.receive(0, party.client.message)
         assert played.server.departed == {0: Reason.MALFORMED}
@@ -191,7 +191,7 @@ class TestDamage:
             reply = played.parties[0].client.sign(bytes(request))
         except Refusal:
             return
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.server.receive(0, reply)
 
 
@@ -209,27 +209,27 @@ class TestServer:
         played.step(2, {2, 3})
         assert (server.stage, server.awaiting) == (Stage.SIGNING, {0, 1})
         assert server.survivors == (0, 1)
-        with refused(Reason.COHORT_TOO_SMALL):
+        with pytest.raises(Refusal, check=because(Reason.COHORT_TOO_SMALL)):
             played.step(3)
             server.open()
         assert (server.stage, server.awaiting) == (Stage.FAILED, set())
         for call in (server.close, server.open, server.save):
-            with refused(Reason.CLOSED):
+            with pytest.raises(Refusal, check=because(Reason.CLOSED)):
                 call()
 
     def test_nothing_is_opened_twice_or_too_early(self) -> None:
         played = Round(config(curious(3, 2)))
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             played.server.open()
         played.play()
         assert played.server.stage is Stage.FINISHED
-        with refused(Reason.CLOSED):
+        with pytest.raises(Refusal, check=because(Reason.CLOSED)):
             played.server.open()
 
     def test_the_last_stage_is_not_closed(self) -> None:
         played = Round(config(curious(3, 2)))
         played.until(4)
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             played.server.close()
         assert played.server.stage is Stage.UNMASKING
 
@@ -259,17 +259,17 @@ class TestServer:
     def test_a_late_message_is_out_of_order(self) -> None:
         played = Round(config(curious(4, 2)))
         played.step(0, {3})
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             played.server.receive(3, played.parties[3].client.message)
-        with refused(Reason.OUT_OF_ORDER):
+        with pytest.raises(Refusal, check=because(Reason.OUT_OF_ORDER)):
             played.server.receive(0, played.parties[0].client.message)
-        with refused(Reason.NOT_ON_ROSTER):
+        with pytest.raises(Refusal, check=because(Reason.NOT_ON_ROSTER)):
             played.server.receive(4, played.parties[0].client.message)
 
     def test_a_refused_message_may_be_followed_by_a_good_one(self) -> None:
         played = Round(config(curious(4, 2), 5))
         outbox = played.until(2)
-        with refused(Reason.MALFORMED):
+        with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
             short = MaskedInput.of(0, np.zeros(4, np.uint32))
             played.server.receive(0, encode(short, played.config.hash))
         played.server.receive(0, played.parties[0].mask(outbox[0]))
@@ -279,11 +279,11 @@ class TestServer:
         played = Round(config(curious(4, 2)))
         abort = decode(Abort, played.parties[0].client.leave(), played.config.hash)
         forged = encode(Abort(0, Reason.BAD_SHARE, abort.signature), played.config.hash)
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             played.server.receive(0, forged)
         played.server.receive(0, played.parties[0].client.message)
         assert played.server.departed == {0: Reason.CLOSED}
-        with refused(Reason.CLOSED):
+        with pytest.raises(Refusal, check=because(Reason.CLOSED)):
             played.server.receive(0, b"anything else")
         restored = Server.restore(played.server.save(), played.config)
         assert restored.departed == {0: Reason.CLOSED}
@@ -292,7 +292,7 @@ class TestServer:
         played = Round(config(curious(4, 2)))
         played.until(3)
         signature = identity(0).sign(b"another list")
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             data = encode(SurvivorSignature(0, signature), played.config.hash)
             played.server.receive(0, data)
 
@@ -304,7 +304,7 @@ class TestServer:
         saved = bytearray(played.server.save())
         bit = data.draw(st.integers(0, 8 * len(saved) - 1))
         saved[bit // 8] ^= 1 << bit % 8
-        with refused(Reason.OLD_STATE):
+        with pytest.raises(Refusal, check=because(Reason.OLD_STATE)):
             Server.restore(bytes(saved), played.config)
-        with refused(Reason.OLD_STATE):
+        with pytest.raises(Refusal, check=because(Reason.OLD_STATE)):
             Server.restore(played.server.save(), config(curious(3, 2), round_number=8))

@@ -28,7 +28,7 @@ from federation.secagg.messages import (
 )
 from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.shamir import PRIME
-from tests.federation.secagg.parties import active, config, curious, refused
+from tests.federation.secagg.parties import active, because, config, curious
 
 ROUND = b"r" * 32
 
@@ -83,7 +83,7 @@ def test_a_truncated_or_longer_message_is_malformed(message: Message, data: st.D
     encoded = encode(message, ROUND)
     cut = data.draw(st.integers(0, len(encoded) - 1))
     for wrong in (encoded[:cut], encoded + data.draw(st.binary(min_size=1, max_size=3))):
-        with refused(Reason.MALFORMED):
+        with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
             decode(type(message), wrong, ROUND)
 
 
@@ -122,13 +122,13 @@ def test_a_message_of_another_kind_or_version(sent: type[Message], expected: typ
     with pytest.raises(Refusal) as caught:
         decode(expected, header, ROUND)
     assert caught.value.reason is (Reason.MALFORMED if sent is expected else Reason.OUT_OF_ORDER)
-    with refused(Reason.MALFORMED):
+    with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
         decode(expected, b"\x02" + header[1:], ROUND)
 
 
 @pytest.mark.parametrize("kind", [0, 11, 255])
 def test_an_unknown_kind(kind: int) -> None:
-    with refused(Reason.MALFORMED):
+    with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
         decode(Directory, bytes((1, kind)) + ROUND + bytes(2), ROUND)
 
 
@@ -158,16 +158,16 @@ def test_a_length_larger_than_the_message() -> None:
 
 def test_a_vector_of_another_length() -> None:
     for words in (b"", bytes(4), bytes(11), bytes(16)):
-        with refused(Reason.MALFORMED):
+        with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
             MaskedInput(0, words).vector(3)
     assert MaskedInput(0, bytes(range(12))).vector(3).tolist() == [0x10203, 0x4050607, 0x8090A0B]
 
 
 def test_released_shares_of_neither_kind_or_outside_the_field() -> None:
     header = bytes((1, ReleasedShares.kind)) + ROUND + b"\0\0\0\x01\0\x05"
-    with refused(Reason.MALFORMED):
+    with pytest.raises(Refusal, check=because(Reason.MALFORMED)):
         decode(ReleasedShares, header + b"\x03" + bytes(33), ROUND)
-    with refused(Reason.BAD_SHARE):
+    with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
         decode(ReleasedShares, header + b"\x01" + PRIME.to_bytes(33), ROUND)
 
 

@@ -30,7 +30,7 @@ from federation.secagg.primitives import (
     unseal,
     verify,
 )
-from federation.secagg.refusal import Reason
+from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.secret import Secret
 from federation.secagg.transcript import (
     pair_mask,
@@ -41,7 +41,7 @@ from federation.secagg.transcript import (
     survivor_statement,
     unseal_shares,
 )
-from tests.federation.secagg.parties import config, curious, identity, refused
+from tests.federation.secagg.parties import because, config, curious, identity
 
 unhex = bytes.fromhex
 
@@ -107,7 +107,7 @@ def test_ed25519_rfc8032_7_1_and_as_used() -> None:
         (public, bytes(64), Label.SURVIVORS, b"one", b"two"),
         (bytes(32), signature, Label.SURVIVORS, b"one", b"two"),
     ):
-        with refused(Reason.BAD_SIGNATURE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SIGNATURE)):
             verify(*wrong)
 
 
@@ -133,7 +133,7 @@ def test_aes_gcm_nist_case_16_and_as_used() -> None:
         (sealed, context + b"x"),
         (sealed[:-1] + bytes((sealed[-1] ^ 1,)), context),
     ):
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             unseal(key, wrong, about)
 
 
@@ -211,7 +211,7 @@ def test_sealed_shares_open_in_one_direction_of_one_transcript() -> None:
     sealed = seal_shares(b"t" * 32, channel, 1, 2, b"plain")
     assert unseal_shares(b"t" * 32, channel, 1, 2, sealed) == b"plain"
     for transcript, src, dst in ((b"T" * 32, 1, 2), (b"t" * 32, 2, 1), (b"t" * 32, 1, 3)):
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             unseal_shares(transcript, channel, src, dst, sealed)
 
 

@@ -9,7 +9,7 @@ from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.server.machine import Server
 from federation.secagg.server.stage import Stage
 from federation.secagg.threat_model import HonestButCurious
-from tests.federation.secagg.parties import Round, active, config, curious, refused
+from tests.federation.secagg.parties import Round, active, because, config, curious
 
 
 @st.composite
@@ -107,7 +107,7 @@ def test_a_sum_longer_than_any_honest_one_is_refused() -> None:
         if fits:
             assert played.play().total.tolist() == [2**32 - 3] * 4
         else:
-            with refused(Reason.SUM_OUT_OF_RANGE):
+            with pytest.raises(Refusal, check=because(Reason.SUM_OUT_OF_RANGE)):
                 played.play()
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.secagg.refusal import Reason
+from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.secret import Secret
 from federation.secagg.shamir import PRIME, check_share, combine, split
-from tests.federation.secagg.parties import refused
+from tests.federation.secagg.parties import because
 
 
 def interpolate_at_zero(points: list[tuple[int, int]]) -> int:
@@ -62,7 +62,7 @@ def test_any_threshold_of_shares_opens_the_secret(
     assert all(check_share(share) == share for share in shares.values())
     assert combine({i: shares[i] for i in chosen}, threshold).reveal() == secret
     fewer = {i: shares[i] for i in chosen[: threshold - 1]}
-    with refused(Reason.COHORT_TOO_SMALL):
+    with pytest.raises(Refusal, check=because(Reason.COHORT_TOO_SMALL)):
         combine(fewer, threshold)
 
 
@@ -120,7 +120,7 @@ def test_senseless_sharings_are_refused(threshold: int, holders: list[int]) -> N
 
 def test_shares_outside_the_field_are_refused() -> None:
     for share in (PRIME.to_bytes(33), b"\xff" * 33, bytes(32), bytes(34)):
-        with refused(Reason.BAD_SHARE):
+        with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
             check_share(share)
     largest = (PRIME - 1).to_bytes(33)
     assert check_share(largest) == largest
@@ -129,5 +129,5 @@ def test_shares_outside_the_field_are_refused() -> None:
 def test_shares_that_give_no_32_byte_secret_are_refused() -> None:
     """A constant polynomial with the value 2^256, one more than the largest secret."""
     value = (2**256).to_bytes(33)
-    with refused(Reason.BAD_SHARE):
+    with pytest.raises(Refusal, check=because(Reason.BAD_SHARE)):
         combine({0: value, 1: value}, 2)

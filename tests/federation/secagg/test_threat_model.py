@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from federation.secagg.degree import find_degree
 from federation.secagg.refusal import Reason, Refusal
 from federation.secagg.threat_model import Active, HonestButCurious
-from tests.federation.secagg.parties import refused
+from tests.federation.secagg.parties import because
 
 
 def test_the_graph_is_complete_up_to_300_clients() -> None:
@@ -56,9 +56,9 @@ def test_against_an_active_server_two_thirds_must_agree(clients: int, data: st.D
     assert (chosen.degree, chosen.threshold) == (clients - 1, threshold)
     chosen.check_cohort(clients, clients)
     chosen.check_cohort(fewest, fewest)
-    with refused(Reason.UNCONFIRMED_PEERS):
+    with pytest.raises(Refusal, check=because(Reason.UNCONFIRMED_PEERS)):
         chosen.check_cohort(clients, fewest - 1)
-    with refused(Reason.UNCONFIRMED_PEERS):
+    with pytest.raises(Refusal, check=because(Reason.UNCONFIRMED_PEERS)):
         chosen.check_survivors(clients, fewest - 1)
 
 
@@ -109,18 +109,18 @@ def test_a_curious_model_that_promises_too_much(
 def test_cohorts_and_survivors_outside_the_plan() -> None:
     model = HonestButCurious.choose(10, 6, 2)
     for cohort in (5, 11):
-        with refused(Reason.COHORT_TOO_SMALL):
+        with pytest.raises(Refusal, check=because(Reason.COHORT_TOO_SMALL)):
             model.check_cohort(cohort, 0)
-    with refused(Reason.TOO_FEW_SURVIVORS):
+    with pytest.raises(Refusal, check=because(Reason.TOO_FEW_SURVIVORS)):
         model.check_survivors(5, 5)
 
 
 def test_unconfirmed_clients_count_as_colluders() -> None:
     """t = 7 of 10: 2t > n + c + unconfirmed leaves three for strangers and colluders together."""
     assert Active.choose(10, 7, 0).check_cohort(10, 7) is None
-    with refused(Reason.UNCONFIRMED_PEERS):
+    with pytest.raises(Refusal, check=because(Reason.UNCONFIRMED_PEERS)):
         Active.choose(10, 7, 1).check_cohort(10, 7)
     Active.choose(10, 7, 1).check_cohort(10, 8)
     Active.choose(10, 7, 3).check_cohort(10, 10)
-    with refused(Reason.UNCONFIRMED_PEERS):
+    with pytest.raises(Refusal, check=because(Reason.UNCONFIRMED_PEERS)):
         Active.choose(10, 7, 3).check_cohort(10, 9)
