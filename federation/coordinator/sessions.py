@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from federation.coordinator.authority import Authority
@@ -26,6 +26,8 @@ from storage.coordinator_tables import Participant, ParticipantSession, Particip
 
 CHALLENGE_SECONDS = 60
 SESSION_SECONDS = 3_600
+MOST_SESSIONS = 8
+"""Of one participant: a node needs one, and another after each restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def challenge(authority: Authority, identity: str) -> str:
 
 
 def open_session(authority: Authority, proof: bytes) -> OpenedSession:
-    """The session of whoever signed a challenge of ours.
+    """The session of whoever signed a challenge of ours; the oldest end beyond `MOST_SESSIONS`.
 
     Args:
         proof: bytes of Signed[SessionProof] (`Domain.SESSION`).
@@ -67,14 +69,17 @@ def open_session(authority: Authority, proof: bytes) -> OpenedSession:
     token = secrets.token_urlsafe(32)
     now = int(time.time())
     with authority.database.write() as session:
-        participant = session.scalars(
-            select(Participant).where(Participant.identity == signed.identity)
-        ).one_or_none()
+        # Locked, so that of two requests with one challenge the second sees what the first stored.
+        query = select(Participant).where(Participant.identity == signed.identity)
+        participant = session.scalars(query.with_for_update(key_share=True)).one_or_none()
         check_approved(participant)
         assert participant is not None  # noqa: S101 - check_approved refuses None
-        session.execute(delete(ParticipantSession).where(ParticipantSession.expires_at < now))
+        # A session that was ended early stays as long as its challenge could be signed again.
+        is_past = ParticipantSession.expires_at < now - CHALLENGE_SECONDS
+        session.execute(delete(ParticipantSession).where(is_past))
         if session.get(ParticipantSession, signed.challenge) is not None:
             raise conflict("used_challenge", "the challenge was signed before: ask for another")
+        _end_oldest(session, participant.id, now)
         session.add(
             ParticipantSession(
                 challenge=signed.challenge,
@@ -121,6 +126,21 @@ def check_approved(participant: Participant | None) -> None:
         raise forbidden("not_approved", "an admin has not approved this participant yet")
     if participant.state is ParticipantState.REVOKED:
         raise forbidden("revoked", "this participant was revoked")
+
+
+def _end_oldest(session: Session, participant_id: int, now: int) -> None:
+    """Make room for one more session of a participant."""
+    surplus = (
+        select(ParticipantSession.challenge)
+        .where(
+            ParticipantSession.participant_id == participant_id,
+            ParticipantSession.expires_at > now,
+        )
+        .order_by(ParticipantSession.expires_at.desc(), ParticipantSession.challenge.desc())
+        .offset(MOST_SESSIONS - 1)
+    )
+    ended = update(ParticipantSession).where(ParticipantSession.challenge.in_(surplus))
+    session.execute(ended.values(expires_at=now))
 
 
 def _read_proof(authority: Authority, proof: bytes) -> SessionProof:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
@@ -111,6 +112,40 @@ def test_a_challenge_opens_one_session_of_whoever_it_was_given_to(place: Site) -
             stolen = Signed.issue(record, Domain.SESSION, node.key).to_bytes()
             assert code(http.post("/v1/participant/sessions", content=stolen)) == (403, "bad_proof")
         assert code(http.post("/v1/participant/sessions", content=b"{}")) == (400, "bad_proof")
+
+
+def test_a_challenge_used_many_times_at_once_opens_one_session(place: Site) -> None:
+    node = place.participants[0]
+    for _ in range(3):
+        proof = node.prove()
+
+        def use(_: int, proof: bytes = proof) -> httpx.Response:
+            return httpx.post(f"{place.url}/v1/participant/sessions", content=proof)
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(use, range(8)))
+        assert sorted(answer.status_code for answer in answers) == [201] + 7 * [409]
+        refused = {code(answer)[1] for answer in answers if answer.status_code == 409}
+        assert refused == {"used_challenge"}
+
+
+def test_the_oldest_sessions_of_a_participant_end_where_it_opens_too_many(place: Site) -> None:
+    node, other = place.participants[:2]
+    before = sessions.open_session(place.authority, other.prove())
+    proofs = [node.prove() for _ in range(sessions.MOST_SESSIONS + 3)]
+    tokens = [sessions.open_session(place.authority, proof).token for proof in proofs]
+
+    def is_open(token: str) -> bool:
+        with place.authority.database.look() as connection:
+            return sessions.authenticate(connection, token) is not None
+
+    assert [is_open(token) for token in tokens].count(True) == sessions.MOST_SESSIONS
+    assert is_open(tokens[-1]) and is_open(before.token)
+    for proof in proofs:
+        with pytest.raises(RefusedError) as refused:
+            sessions.open_session(place.authority, proof)
+        assert refused.value.code == "used_challenge"
+    node.open_session()
 
 
 def test_a_session_ends_with_its_time(place: Site) -> None:
