@@ -225,7 +225,10 @@ class MembershipWorker:
         for listing in self._client.federations():
             federation = self._federations.get(listing.name)
             if federation is None or federation.plan.hash != listing.plan_hash:
-                federation = self._federations[listing.name] = self._meet(listing, roster)
+                replaced, federation = federation, self._meet(listing, roster)
+                self._federations[listing.name] = federation
+                if replaced is not None:
+                    replaced.close()
             federation.refusals = self._refusals(federation.plan)
             self._note(federation)
             if listing.state in OVER and federation.trainer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,19 @@ from federation.participant.examples import ExampleSource, Subject
 from federation.participant.identity import FederationHome
 from federation.plan import Timing
 from federation.secagg import Client
+from federation.signed import Signed
 from federation.versions import Version
 from privacy.budget import Step
+from privacy.signing import Domain
 from retrieval.embedding import Embedder
-from storage.coordinator_tables import Message, Round
+from storage.coordinator_tables import Federation, Message, Round
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.node_tables import MembershipState, Outcome, SharedVersion, VersionState
 from tests.federation.participant.plans import SIZE
 from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
 from tests.federation.participant.test_crashes import answering, outcomes
 from tests.federation.participant.test_federation import SUBJECTS, fill
+from tests.federation.participant.test_modes import training_processes
 
 TIMING = Timing(90.0, 90.0, 0.5, 0.0)
 ONE_ROUND = {"rounds": 1, "max_participations": 1}
@@ -112,6 +116,31 @@ def test_what_a_node_fetches_does_not_tell_what_it_serves(
         federations.promote(site.authority, site.plan.federation, 4)
         until(lambda: state(4), "the owner's choice keeps nothing from being fetched")
     assert fetched == [1, 2, 3, 4]
+
+
+def test_a_replaced_plan_leaves_no_training_process_behind(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An honest coordinator gives a changed plan another name; a hundred would be a hundred models
+    in memory."""
+    monkeypatch.setattr(worker, "REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
+    with (
+        learning_site(tmp_path / "coordinator", embedder.identity, drive=False) as site,
+        member(tmp_path / "node", embedder) as one,
+    ):
+        joined(one, site)
+        site.start()
+        until(training_processes, "the plan is trained for")
+        (old,) = training_processes()
+        changed = replace(site.plan, timing=Timing(3.0, 5.0, 3.0, 0.0))
+        with site.authority.database.write() as session:
+            row = session.get_one(Federation, site.plan.federation)
+            row.plan = Signed.issue(changed, Domain.PLAN, site.authority.key).to_bytes()
+            row.plan_hash = changed.hash
+        until(lambda: set(training_processes()) - {old}, "the other plan is trained for")
+        until(lambda: old not in training_processes(), "the old process has ended")
+        assert len(training_processes()) == 1
 
 
 @pytest.mark.long
