@@ -54,7 +54,8 @@ def run(options: Options) -> Iterator[Row]:
         files = _write(Path(folder), QUICK_DOCUMENTS if options.quick else DOCUMENTS)
         tokenizer = Path(folder) / "tokenizer.json"
         embedder.save_tokenizer(tokenizer)
-        with ParseWorker(ParseLimits(), tokenizer, embedder.max_tokens) as worker:
+        limits = ParseLimits.of(NodeSettings(home=Path(folder)))
+        with ParseWorker(limits, tokenizer, embedder.max_tokens) as worker:
             worker.parse(files[0], files[0].name)
             start = time.perf_counter()
             parsed = {file.name: worker.parse(file, file.name) for file in files}

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from storage.settings import NodeSettings
 
 ROOT = Path(__file__).parents[1]
 JOB_SECONDS = 60
+PARSE_SECONDS = 60
 
 
 @dataclass
@@ -106,8 +107,10 @@ def open_node(root: Path, embedder: Any, parser: Any = None, **settings: Any) ->
         database.migrate()
         tokenizer = root / "tokenizer.json"
         embedder.save_tokenizer(tokenizer)
-        worker = parser or ParseWorker(ParseLimits(seconds=60), tokenizer, embedder.max_tokens)
-        library = Library(NodeSettings(home=root, **settings), database, embedder, worker)
+        chosen = NodeSettings(home=root, **settings)
+        limits = replace(ParseLimits.of(chosen), seconds=PARSE_SECONDS)
+        worker = parser or ParseWorker(limits, tokenizer, embedder.max_tokens)
+        library = Library(chosen, database, embedder, worker)
         try:
             yield Node(home, database, library)
         finally:

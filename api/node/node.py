@@ -92,14 +92,7 @@ class Node:
         embedder = Embedder(settings.embedder)
         tokenizer = self.home.root / "tokenizer.json"
         embedder.save_tokenizer(tokenizer)
-        limits = ParseLimits(
-            file_bytes=settings.max_file_bytes,
-            expanded_bytes=settings.max_expanded_bytes,
-            pages=settings.max_pages,
-            memory_bytes=settings.parse_memory_bytes,
-            seconds=settings.parse_seconds,
-        )
-        worker = ParseWorker(limits, tokenizer, embedder.max_tokens)
+        worker = ParseWorker(ParseLimits.of(settings), tokenizer, embedder.max_tokens)
         library = Library(settings, self.database, embedder, worker, self._reranker())
         self._resources.callback(library.close)
         if self.is_fresh():

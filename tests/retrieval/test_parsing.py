@@ -6,6 +6,7 @@ import struct
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from reportlab.pdfgen import canvas
 
 from retrieval.parsing import ParsedDocument, ParseError, ParseLimits, parse, parse_text
 from tests.retrieval import documents
+from tests.retrieval.documents import LIMITS
 
-LIMITS = ParseLimits()
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -304,7 +305,7 @@ def test_200_megabytes_are_refused_unread(tmp_path):
 
 
 def test_too_many_pages_and_slides(read):
-    limits = ParseLimits(pages=2)
+    limits = replace(LIMITS, pages=2)
     assert refusal(read, documents.pdf([["a"]] * 3), "a.pdf", limits).code == "too_many_pages"
     assert refusal(read, documents.slides(3), "a.pptx", limits).code == "too_many_pages"
     assert len(read(documents.slides(2), "a.pptx", limits).page_starts) == 2
@@ -319,7 +320,7 @@ def test_too_many_pages_and_slides(read):
     ],
 )
 def test_too_much_text(read, data, name):
-    assert refusal(read, data, name, ParseLimits(text_characters=1000)).code == "too_much_text"
+    assert refusal(read, data, name, replace(LIMITS, text_characters=1000)).code == "too_much_text"
 
 
 def test_one_long_string_in_many_cells_is_too_much_text(read):
@@ -329,7 +330,7 @@ def test_one_long_string_in_many_cells_is_too_much_text(read):
     buffer = io.BytesIO()
     book.save(buffer)
     assert len(buffer.getvalue()) < 100_000
-    limits = ParseLimits(text_characters=1_000_000)
+    limits = replace(LIMITS, text_characters=1_000_000)
     assert refusal(read, buffer.getvalue(), "a.xlsx", limits).code == "too_much_text"
 
 
@@ -347,7 +348,7 @@ def test_what_is_no_regular_file_is_unreadable(tmp_path, kind):
 
 def test_limits_below_one_are_refused():
     with pytest.raises(ValueError, match="pages must be at least 1, not 0"):
-        ParseLimits(pages=0)
+        replace(LIMITS, pages=0)
 
 
 # Archives made to do harm
@@ -360,7 +361,7 @@ def test_a_small_word_file_of_200_megabytes(read):
 
 
 def test_sizes_that_the_headers_hide(read):
-    limits = ParseLimits(expanded_bytes=1 << 20)
+    limits = replace(LIMITS, expanded_bytes=1 << 20)
     honest = documents.with_member(documents.word(), "word/media/noise.bin", bytes(5 << 20))
     assert refusal(read, honest, "a.docx", limits).code == "expands_too_much"
     lying = honest.replace(struct.pack("<I", 5 << 20), struct.pack("<I", 10))
@@ -383,7 +384,7 @@ def test_members_that_overlap_count_each_time(read):
             "<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, len(entry) * count, directory, 0
         )
     )
-    limits = ParseLimits(expanded_bytes=50 * size)
+    limits = replace(LIMITS, expanded_bytes=50 * size)
     assert refusal(read, overlapping, "a.docx", limits).code == "expands_too_much"
 
 

@@ -4,12 +4,13 @@ import io
 import random
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from retrieval.parse_worker import ParseWorker
-from retrieval.parsing import ParseError, ParseLimits
+from retrieval.parsing import ParseError
 from tests.retrieval import documents
 
 # What a limit or a crash would say is left out: no small damaged file may come to that.
@@ -65,7 +66,7 @@ def mutated_member(data: bytes, chance: random.Random) -> bytes:
 def fuzz(folder: Path, seed: int, count: int) -> Counter[tuple[str, str]]:
     chance = random.Random(seed)
     outcomes: Counter[tuple[str, str]] = Counter()
-    limits = ParseLimits(seconds=120)
+    limits = replace(documents.LIMITS, seconds=120)
     with ParseWorker(limits, documents.TOKENIZER, documents.MAX_TOKENS) as worker:
         for n in range(count):
             name = chance.choice(list(SEEDS))
