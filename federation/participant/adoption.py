@@ -20,8 +20,8 @@ from federation.adapter_spec import AdapterKind, parameters_from_bytes
 from federation.participant.base_models import BaseModels
 from federation.participant.examples import ExampleSource, HeldBack
 from federation.participant.identity import FederationHome
-from federation.participant.training_process import ffa_lora
 from federation.plan import FederationPlan
+from federation.rows import ffa_lora
 from federation.versions import SignedVersion
 from privacy.canonical import parse_canonical
 from privacy.records import from_json

@@ -30,9 +30,10 @@ from federation.participant.coordinator_client import (
 )
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
-from federation.participant.trainer import Examples, Row, Trainer
+from federation.participant.trainer import Examples, Trainer
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
+from federation.rows import Row
 from federation.secagg import Client, Reason, Refusal, Snapshot
 from federation.secagg.client.stage import Stage as ClientStage
 from federation.secagg.config import RoundConfig

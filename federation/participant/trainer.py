@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 import federation
 from federation.participant.examples import Example
 from federation.plan import FederationPlan
+from federation.rows import Row
 
 log = structlog.get_logger()
 
-Row = tuple[bytes, NDArray[np.float64]]
 Examples = Sequence[tuple[bytes, tuple[Example, ...]]]
 
 

@@ -33,10 +33,10 @@ from federation.participant.policy import refusals
 from federation.participant.recovery import recover
 from federation.participant.rounds import LeftError, NotNowError, Rounds, Standing
 from federation.participant.trainer import Trainer, TrainingTask
-from federation.participant.training_process import ffa_lora
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
 from federation.roster import Roster
+from federation.rows import ffa_lora
 from federation.signed import Signed
 from generation.ffa_lora import read_basis
 from privacy.signing import Domain

@@ -22,10 +22,10 @@ from federation.participant.examples import Example
 from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.shared_generator import SharedGenerator
 from federation.participant.trainer import TrainingTask
-from federation.participant.training_process import GeneratorRows, ffa_lora
+from federation.rows import GeneratorRows, ffa_lora
 from federation.signed import Signed
 from federation.versions import SignedVersion, Version
-from generation.adapter_training import describe_modules
+from generation.adapter_training import GeneratorExample, describe_modules
 from generation.engine import GenerationRequest, Message, complete
 from generation.ffa_lora import random_basis
 from generation.training_terms import GeneratorTerms
@@ -73,7 +73,12 @@ def task(model: str) -> TrainingTask:
 
 @pytest.fixture(scope="module")
 def rows(task: TrainingTask) -> GeneratorRows:
-    return GeneratorRows(task)
+    return GeneratorRows(task.plan, task.basis, task.public_texts, task.model)
+
+
+@pytest.fixture(scope="module")
+def subjects(rows: GeneratorRows) -> Subjects:
+    return [(word, rows.prepare(examples)) for word, examples in SUBJECTS]
 
 
 def example(word: str, answer: str | None) -> Example:
@@ -82,6 +87,7 @@ def example(word: str, answer: str | None) -> Example:
     )
 
 
+Subjects = list[tuple[bytes, list[GeneratorExample]]]
 SUBJECTS = [(word.encode(), (example(word, f"{word}!"),)) for word in ("bread", "cheese", "salt")]
 
 
@@ -91,10 +97,10 @@ def vector(task: TrainingTask) -> np.ndarray:
 
 
 def test_a_row_is_the_same_without_the_other_subjects(
-    rows: GeneratorRows, task: TrainingTask
+    rows: GeneratorRows, task: TrainingTask, subjects: Subjects
 ) -> None:
-    every = dict(rows.of_subjects(SUBJECTS, vector(task)))
-    without = dict(rows.of_subjects(SUBJECTS[1:], vector(task)))
+    every = dict(rows.of_subjects(subjects, vector(task)))
+    without = dict(rows.of_subjects(subjects[1:], vector(task)))
     assert every.keys() - without.keys() == {b"bread"}
     for row_id, row in without.items():
         assert np.abs(row).max() > 0
@@ -104,14 +110,17 @@ def test_a_row_is_the_same_without_the_other_subjects(
 def test_questions_without_an_answer_make_a_zero_row(
     rows: GeneratorRows, task: TrainingTask
 ) -> None:
-    (row,) = [row for _, row in rows.of_subjects([(b"s", (example("oil", None),))], vector(task))]
+    own = rows.prepare((example("oil", None),))
+    (row,) = [row for _, row in rows.of_subjects([(b"s", own)], vector(task))]
     assert row.shape == (task.plan.adapter.dimension,)
     assert not row.any()
 
 
-def test_a_node_without_examples_updates_nothing(rows: GeneratorRows, task: TrainingTask) -> None:
-    assert not rows.of_node([], vector(task)).any()
-    assert rows.of_node(SUBJECTS, vector(task)).any()
+def test_a_node_without_examples_updates_nothing(
+    rows: GeneratorRows, task: TrainingTask, subjects: Subjects
+) -> None:
+    assert not rows.of_node([], vector(task), 0).any()
+    assert rows.of_node([one for _, (one,) in subjects], vector(task), 0).any()
 
 
 def test_a_model_is_named_by_its_weights(model: str, tmp_path: Path) -> None:
@@ -138,12 +147,12 @@ def version(task: TrainingTask) -> SignedVersion:
 
 
 def test_a_version_is_tried_by_the_loss_of_held_back_answers(
-    rows: GeneratorRows, task: TrainingTask
+    rows: GeneratorRows, task: TrainingTask, subjects: Subjects
 ) -> None:
     examples = [own for _, (own,) in SUBJECTS]
     nothing = np.zeros(task.plan.adapter.dimension, np.float32)
     # Uphill on these very examples: a version that hurts.
-    worse = (-rows.of_node(SUBJECTS, nothing)).astype(np.float32)
+    worse = (-rows.of_node([one for _, (one,) in subjects], nothing, 0)).astype(np.float32)
     trial = GeneratorTrial(task, 1, parameters_to_bytes(worse), examples)
     try:
         until(trial.result, "the trial is done")

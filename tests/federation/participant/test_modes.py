@@ -24,9 +24,9 @@ from federation.coordinator import versions
 from federation.invitation import Stage
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
-from federation.participant.trainer import TrainingTask
-from federation.participant.training_process import MapRows
+from federation.participant.training_process import TextVectors
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
+from federation.rows import MapRows
 from privacy.plan import Mode
 from retrieval.embedding import Embedder
 from retrieval.training_terms import MapTerms
@@ -112,15 +112,17 @@ def expected_sum(
     plan: FederationPlan, embedder: Embedder, sources: list[ExampleSource]
 ) -> NDArray[np.float64]:
     """The sum of the clipped rows of all nodes, shape (d,), in the direction of the step."""
-    rows = MapRows(TrainingTask(plan, BASIS, PUBLIC_TEXTS, "packaged"), embedder)
+    rows = MapRows(plan, BASIS, PUBLIC_TEXTS, TextVectors(embedder))
     start = np.zeros(SIZE, np.float32)
     total = np.zeros(SIZE)
     for source in sources:
-        examples = source.examples(source.subjects())
+        subjects = [
+            (name, rows.prepare(examples)) for name, examples in source.examples(source.subjects())
+        ]
         if plan.privacy.mode is Mode.CLIENT:
-            own = [rows.of_node(examples, start)]
+            own = [rows.of_node([one for _, every in subjects for one in every], start, 0)]
         else:
-            own = [-row for _, row in rows.of_subjects(examples, start)]
+            own = [-row for _, row in rows.of_subjects(subjects, start)]
         for row in own:
             total += row * min(1.0, CLIP / float(np.linalg.norm(row)))
     return total
