@@ -25,6 +25,7 @@ from cli.ingest import ingest
 from cli.output import say
 from cli.plan import plan
 from cli.search import search
+from cli.simulate import simulate
 
 app = typer.Typer(
     name="alcove",
@@ -46,6 +47,7 @@ app.add_typer(questions.app, name="question")
 app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
 app.command()(plan)
+app.command()(simulate)
 app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(audit.app, name="audit")
 

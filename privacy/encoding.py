@@ -66,8 +66,20 @@ def encode(
     Raises:
         ValueError: a vector's shape, a repeated id or the number of rows breaks the plan.
     """
-    secret = RoundingSecret.fresh()
-    total = discrete_gaussian(plan.share_sigma, plan.dimension, Keystream.fresh())
+    return encode_with(rows, plan, RoundingSecret.fresh(), Keystream.fresh())
+
+
+def encode_with(
+    rows: Iterable[tuple[bytes, NDArray[np.generic]]],
+    plan: PrivacyPlan,
+    secret: RoundingSecret,
+    noise: Keystream,
+) -> NDArray[np.uint32]:
+    """`encode` with given randomness, for simulations that repeat: it protects nobody.
+
+    Whoever knows `noise` can take the noise off again.
+    """
+    total = discrete_gaussian(plan.share_sigma, plan.dimension, noise)
     seen: set[bytes] = set()
     for row_id, row in rows:
         if row_id in seen:

@@ -26,9 +26,14 @@ def sample_rows(available: int, plan: PrivacyPlan) -> NDArray[np.int64]:
     Raises:
         ValueError: the plan is of mode `client`, which samples nothing.
     """
+    return sample_rows_with(available, plan, Keystream.fresh())
+
+
+def sample_rows_with(available: int, plan: PrivacyPlan, coins: Keystream) -> NDArray[np.int64]:
+    """`sample_rows` with given coins, for simulations that repeat: whoever knows them knows it."""
     if plan.planned_rows is None or plan.row_cap is None:
         raise ValueError("mode client does not sample subjects")
-    words = Keystream.fresh().words(min(available, plan.planned_rows))
+    words = coins.words(min(available, plan.planned_rows))
     if plan.sampling_rate == 1.0:
         chosen = np.arange(len(words))
     else:

@@ -1,7 +1,8 @@
 """Labelled questions and their corpus as JSON lines, plain or gzipped.
 
-A corpus line is `{"id", "text", "title", "client"}`, a question is `{"id", "text", "client",
-"gold_ids", "split"}`; further fields are ignored.
+A corpus line is `{"id", "text", "title", "client", "subclient"}`, a question is `{"id", "text",
+"answer", "client", "subclient", "gold_ids", "split"}`; further fields are ignored. Only `id`,
+`text` and `gold_ids` have to be there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Passage:
     text: str
     title: str
     client: str
+    subclient: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Query:
     client: str
     gold_ids: frozenset[str]
     split: str
+    subclient: str = ""
+    answer: str | None = None
 
 
 def limit(corpus: Sequence[Passage], most: int) -> list[Passage]:
@@ -65,6 +69,7 @@ def read_corpus(path: Path) -> list[Passage]:
             text=_text(row, "text", path, line),
             title=str(row.get("title") or ""),
             client=str(row.get("client") or EVERYONE),
+            subclient=str(row.get("subclient") or ""),
         )
         if passages.setdefault(passage.id, passage) is not passage:
             raise DataError(f"{path}, line {line}: the id {passage.id!r} stood before")
@@ -85,6 +90,8 @@ def read_queries(path: Path) -> list[Query]:
                 client=str(row.get("client") or EVERYONE),
                 gold_ids=frozenset(gold),
                 split=str(row.get("split") or "test"),
+                subclient=str(row.get("subclient") or ""),
+                answer=None if row.get("answer") is None else str(row["answer"]),
             )
         )
     return queries

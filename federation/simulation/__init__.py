@@ -1,0 +1,1 @@
+"""Whole federations in one process: the core and the training code of real ones, without HTTP."""

@@ -1,0 +1,221 @@
+"""A labelled data set as a population: who is a node, what it learns from, who is asked what."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from federation.participant.examples import Example
+from retrieval.labelled import DataError, Passage, Query
+
+TRAINING = "train"
+
+
+class Unit(StrEnum):
+    """What a subject is."""
+
+    DOCUMENT = "document"
+    """A line of the corpus."""
+    SUBCLIENT = "subclient"
+    """All lines of a subclient: a web page, a story."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedNode:
+    """A node with its subjects; `group` is the scoring group that it lies in."""
+
+    name: str
+    group: str
+    subjects: tuple[tuple[bytes, tuple[Example, ...]], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question for scoring; it is looked for among the passages of its group.
+
+    Attributes:
+        gold: places of passages of the group that answer it, at least one.
+    """
+
+    question_id: str
+    text: str
+    answer: str | None
+    group: str
+    gold: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Nodes to train on, and questions to score with.
+
+    Attributes:
+        nodes: by name; they learn from the questions of the split `train`.
+        candidates: the passages of each scoring group.
+        tasks: the questions of one other split.
+    """
+
+    nodes: tuple[SimulatedNode, ...]
+    candidates: dict[str, tuple[str, ...]] = field(repr=False)
+    tasks: tuple[Task, ...] = field(repr=False)
+
+    @property
+    def scored_groups(self) -> tuple[str, ...]:
+        """Groups with a question, by name."""
+        return tuple(sorted({task.group for task in self.tasks}))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything in it, 64 hexadecimal digits."""
+        return hashlib.sha256(repr(self._parts()).encode()).hexdigest()
+
+    def _parts(self) -> list[object]:
+        nodes = [(node.name, node.group, node.subjects) for node in self.nodes]
+        tasks = [
+            (task.question_id, task.text, task.answer, task.group, task.gold) for task in self.tasks
+        ]
+        return [nodes, sorted(self.candidates.items()), tasks]
+
+    def texts(self) -> list[str]:
+        """Every text that is embedded, each once."""
+        examples = [own for node in self.nodes for _, every in node.subjects for own in every]
+        asked = [task.text for task in self.tasks] + [example.question for example in examples]
+        held = [text for own in self.candidates.values() for text in own]
+        for example in examples:
+            held += [*example.positives, *example.negatives]
+        return list(dict.fromkeys(held + asked))
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How the data is divided into nodes: `client`, `subclient` or `group:N`.
+
+    `group:N` merges the subclients of a client by hash into groups, some N in all, of which each
+    client gets its share of training questions.
+    """
+
+    field: str
+    groups: int = 0
+
+    @staticmethod
+    def read(text: str) -> Division:
+        """Raises ValueError unless `text` is one of the three."""
+        if text in ("client", "subclient"):
+            return Division(text)
+        found = re.fullmatch(r"group:([1-9]\d{0,5})", text)
+        if found is None:
+            raise ValueError(f"nodes are made by client, subclient or group:N, not {text[:40]!r}")
+        return Division("group", int(found[1]))
+
+    def names(self, training: Sequence[Query]) -> Callable[[Query], str]:
+        """A function from a training question to the name of its node."""
+        if self.field != "group":
+            return lambda query: str(getattr(query, self.field))
+        count: dict[str, int] = defaultdict(int)
+        for query in training:
+            count[query.client] += 1
+        shares = {
+            client: max(1, round(self.groups * own / len(training)))
+            for client, own in count.items()
+        }
+
+        def name(query: Query) -> str:
+            digest = hashlib.sha256(query.subclient.encode()).digest()
+            place = int.from_bytes(digest) % shares[query.client]
+            return f"{query.client}/{place}"
+
+        return name
+
+
+def build(
+    corpus: Sequence[Passage],
+    queries: Sequence[Query],
+    division: Division,
+    unit: Unit,
+    *,
+    score_by: str,
+    split: str,
+) -> Population:
+    """The population of a data set.
+
+    As on a real node each question belongs to the one subject that answers it, and has as
+    negatives the other passages of that subject; a question that several subjects answer belongs
+    to none of them. Answers that another scoring group holds count for nothing.
+
+    Args:
+        score_by: field, `client` or `subclient`, within which a question is looked for.
+        split: of the questions for scoring.
+
+    Raises:
+        DataError: the data lacks a field that is needed, or there is nothing to train or score.
+    """
+    wanted = {score_by, division.field, unit.value}
+    named = all(p.subclient for p in corpus) and all(q.subclient for q in queries)
+    if wanted & {"subclient", "group"} and not named:
+        raise DataError("every line needs a subclient for nodes, units or scores made by it")
+    passages = {passage.id: passage for passage in corpus}
+
+    def group(row: Passage | Query) -> str:
+        return str(getattr(row, score_by))
+
+    def subject(passage: Passage) -> str:
+        return passage.id if unit is Unit.DOCUMENT else passage.subclient
+
+    candidates: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, int] = {}
+    shelves: dict[str, list[Passage]] = defaultdict(list)
+    for passage in corpus:
+        places[passage.id] = len(candidates[group(passage)])
+        candidates[group(passage)].append(passage.text)
+        shelves[subject(passage)].append(passage)
+
+    def answers(query: Query) -> list[Passage]:
+        return [
+            passages[one]
+            for one in sorted(query.gold_ids)
+            if one in passages and passages[one].client == query.client
+        ]
+
+    training = [query for query in queries if query.split == TRAINING and answers(query)]
+    if not training:
+        raise DataError(f"no question of the split {TRAINING!r} has its answer in the corpus")
+    name = division.names(training)
+    learned: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[str, set[str]] = defaultdict(set)
+    for query in training:
+        groups[name(query)].add(group(query))
+        found = {subject(passage) for passage in answers(query)}
+        if len(found) == 1:
+            (own,) = found
+            learned[name(query)][own].append(_example(query, answers(query), shelves[own]))
+    tasks = [
+        Task(query.id, query.text, query.answer, group(query), gold)
+        for query in queries
+        if query.split == split
+        and (gold := tuple(places[p.id] for p in answers(query) if group(p) == group(query)))
+    ]
+    if not tasks:
+        raise DataError(f"no question of the split {split!r} has its answer in the corpus")
+    nodes = tuple(
+        SimulatedNode(
+            one,
+            groups[one].pop() if len(groups[one]) == 1 else "",
+            tuple((_key(own), tuple(every)) for own, every in sorted(learned[one].items())),
+        )
+        for one in sorted(groups)
+    )
+    held = {one: tuple(texts) for one, texts in candidates.items()}
+    return Population(nodes, held, tuple(tasks))
+
+
+def _example(query: Query, answers: Iterable[Passage], shelf: Iterable[Passage]) -> Example:
+    positives = tuple(dict.fromkeys(passage.text for passage in answers))
+    others = dict.fromkeys(p.text for p in shelf if p.text not in positives)
+    return Example(_key(query.id), query.text, query.answer, positives, tuple(others))
+
+
+def _key(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()

@@ -1,0 +1,85 @@
+"""Outcomes kept by what they follow from, so that a repeated simulation is answered at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import federation
+import generation
+import privacy
+import retrieval
+from federation.simulation.run import Costs, Outcome, Point
+from federation.simulation.scoring import Scores
+from privacy.canonical import canonical_bytes
+
+SCORES = ("zero_shot", "federated", "without_noise", "alone", "pooled")
+
+
+class Results:
+    """A folder of outcomes, one file each."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def get(self, key: str) -> Outcome | None:
+        """What `put` stored under a key."""
+        file = self._folder / f"{key}.npz"
+        if not file.is_file():
+            return None
+        with np.load(file, allow_pickle=False) as stored:
+            groups = stored["groups"]
+            scores: dict[str, Any] = {
+                name: Scores(stored[name], groups) if name in stored else None for name in SCORES
+            }
+            facts = json.loads(str(stored["facts"]))
+            vector = stored["vector"]
+        for name in ("history", "history_without_noise"):
+            facts[name] = tuple(Point(**one) for one in facts[name])
+        if facts["costs"] is not None:
+            facts["costs"] = Costs(**facts["costs"])
+        return Outcome(**facts, **scores, vector=vector)
+
+    def put(self, key: str, outcome: Outcome) -> None:
+        """Store; a file is there as a whole or not at all."""
+        arrays: dict[str, Any] = {"groups": outcome.zero_shot.groups, "vector": outcome.vector}
+        for name in SCORES:
+            scores: Scores | None = getattr(outcome, name)
+            if scores is not None:
+                arrays[name] = scores.values
+        facts = {
+            "metric": outcome.metric,
+            "nodes": outcome.nodes,
+            "seed": outcome.seed,
+            "costs": outcome.costs and asdict(outcome.costs),
+            "history": [asdict(point) for point in outcome.history],
+            "history_without_noise": [asdict(point) for point in outcome.history_without_noise],
+        }
+        partial = self._folder / f"{os.getpid()}.part"
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, facts=json.dumps(facts), **arrays)
+        partial.replace(self._folder / f"{key}.npz")
+
+
+def outcome_key(inputs: Mapping[str, Any]) -> str:
+    """Names the outcome of `inputs`, JSON values, under the code as it is now."""
+    return hashlib.sha256(canonical_bytes({**inputs, "code": code_hash()})).hexdigest()
+
+
+def code_hash() -> str:
+    """SHA-256 over the packages that a simulation's outcome follows from."""
+    digest = hashlib.sha256()
+    for package in (federation, generation, privacy, retrieval):
+        root = Path(package.__path__[0])
+        for file in sorted(root.rglob("*.py")):
+            digest.update(file.relative_to(root.parent).as_posix().encode() + b"\0")
+            digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()
