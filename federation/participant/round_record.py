@@ -1,4 +1,4 @@
-"""What a node keeps of its rounds: that it had part in them, and their secrets until they are over."""
+"""What a node keeps of its rounds: a row of each for good, and its secrets until it is over."""
 
 from __future__ import annotations
 
