@@ -38,8 +38,8 @@ from tests.network import BadNetwork, Faults
 from tests.served import alcove_json, start_node, wait
 
 COHORT = 3
-KILLS = 4
-ROUNDS = 6
+KILLS = 3
+ROUNDS = 4
 MOST_MESSAGES = 5
 LONGEST_SECONDS = 0.6
 EXIT_SECONDS = 60
