@@ -25,7 +25,12 @@ class Faults:
 
 
 class BadNetwork:
-    """A proxy on a free loopback port; `happened` counts what it did. Use it in a `with` block."""
+    """A proxy on a free loopback port. Use it in a `with` block.
+
+    Attributes:
+        requests: every one that arrived whole, in that order, lost or not.
+        happened: how often it did what.
+    """
 
     def __init__(self, upstream: str, faults: Faults, seed: int) -> None:
         """`upstream` is an address like http://127.0.0.1:8000."""
@@ -33,6 +38,7 @@ class BadNetwork:
         self._upstream = host, int(port)
         self._faults = faults
         self._chance = random.Random(seed)
+        self.requests: list[bytes] = []
         self.happened: Counter[str] = Counter()
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -68,6 +74,7 @@ class BadNetwork:
     async def _carry(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         try:
             request = await _whole_message(client)
+            self.requests.append(request)
             await self._late()
             if self._happens("request_lost"):
                 return

@@ -1,4 +1,4 @@
-"""How a node speaks to a coordinator: it dials out, retries, and believes signatures only.
+"""What a node asks of a coordinator, and says to it; it believes signatures only.
 
 Everything that comes back is checked against the coordinator's public key, which the enrolment
 token carried, or against a hash that was signed with it.
@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import threading
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation.adapter_spec import blob_hash, parameters_hash
-from federation.enrolment import Enrolment, EnrolmentToken, Rotation, SessionProof
+from federation.enrolment import Enrolment, EnrolmentToken, Rotation
 from federation.invitation import Announcement, Invitation, Stage
 from federation.messages import MessageHeader
+from federation.participant.coordinator_line import (
+    READ_SECONDS,
+    CoordinatorError,
+    CoordinatorLine,
+    RefusedError,
+    UnreachableError,
+    check_url,
+    json_object,
+)
 from federation.plan import SignedPlan, read_plan
 from federation.roster import Roster
 from federation.signed import Signed, SignedError
@@ -29,34 +36,20 @@ from privacy.canonical import canonical_bytes, parse_canonical
 from privacy.receipts import Receipt, SignedStatement
 from privacy.records import RecordError, from_json
 from privacy.signing import BadSignatureError, Domain, public_key_hex
-from storage.settings import LOOPBACK, MEBIBYTE
 
-ATTEMPTS = 4
-FIRST_DELAY = 0.25
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0
-LARGEST_BODY = 256 * MEBIBYTE
-LONGEST_REASON = 500
-PASSING = frozenset({429, 502, 503, 504})
+__all__ = [
+    "CoordinatorClient",
+    "CoordinatorError",
+    "Evidence",
+    "Listing",
+    "MaskedEvidence",
+    "RefusedError",
+    "UnreachableError",
+    "Work",
+    "check_url",
+]
 
 Record = TypeVar("Record")
-
-
-class CoordinatorError(Exception):
-    """What a coordinator sent cannot be believed or used; the message says what."""
-
-
-class UnreachableError(CoordinatorError):
-    """The coordinator did not answer, after several attempts."""
-
-
-class RefusedError(CoordinatorError):
-    """The coordinator refused; `code` is for programs."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +92,6 @@ class Evidence:
     masked: tuple[MaskedEvidence, ...]
 
 
-def check_url(url: str) -> str:
-    """The coordinator's address without a trailing slash.
-
-    Raises:
-        ValueError: it is none, or it is plain HTTP to another host.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is no address; give one like https://coordinator.example")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError(f"{url} is not on this host: only https:// is accepted there")
-    return url.rstrip("/")
-
-
 class CoordinatorClient:
     """One node's line to one coordinator; for one thread at a time.
 
@@ -129,24 +108,15 @@ class CoordinatorClient:
     ) -> None:
         """`coordinator` is its public key; `closing` ends waiting between attempts."""
         self.coordinator = coordinator
-        self._identity = identity
-        self._closing = closing or threading.Event()
-        self._token = ""
-        url = check_url(url)
-        self._http = httpx.Client(
-            base_url=url,
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            # A proxy that the environment names is not for this host.
-            trust_env=urlsplit(url).hostname not in LOOPBACK,
-        )
+        self._line = CoordinatorLine(url, coordinator, identity, closing)
 
     @property
     def identity(self) -> str:
         """The node's public key, hexadecimal."""
-        return public_key_hex(self._identity)
+        return self._line.identity
 
     def close(self) -> None:
-        self._http.close()
+        self._line.close()
 
     def enrol(self, token: EnrolmentToken, name: str) -> str:
         """Ask to become a participant called `name`; returns the state, "pending" at first."""
@@ -156,54 +126,41 @@ class CoordinatorClient:
             identity=self.identity,
             name=name,
         )
-        signed = Signed.issue(enrolment, Domain.ENROLMENT, self._identity)
+        signed = Signed.issue(enrolment, Domain.ENROLMENT, self._line.key)
         body = {"secret": token.secret, "enrolment": parse_canonical(signed.to_bytes())}
-        return str(_json(self._send("POST", "/v1/enrolments", _dump(body)))["state"])
+        data = self._line.send("POST", "/v1/enrolments", _dump(body))
+        return str(json_object(data)["state"])
 
     def rotate(self, new: Ed25519PrivateKey) -> None:
         """Replace the identity by another, by a signature of both."""
         rotation = Rotation(self.coordinator, self.identity, public_key_hex(new))
         both = {
             "old": parse_canonical(
-                Signed.issue(rotation, Domain.ROTATION, self._identity).to_bytes()
+                Signed.issue(rotation, Domain.ROTATION, self._line.key).to_bytes()
             ),
             "new": parse_canonical(Signed.issue(rotation, Domain.ROTATION, new).to_bytes()),
         }
         try:
-            self._authorised("POST", "/v1/participant/identity", _dump(both))
+            self._line.request("POST", "/v1/participant/identity", _dump(both))
         except RefusedError:
             # The old key is refused, too, if it is an answer that was lost: then the new one holds.
-            if not self._holds(new):
+            if not self._line.knows(new):
                 raise
-        self._identity = new
-        self._token = ""
-
-    def _holds(self, identity: Ed25519PrivateKey) -> bool:
-        """Whether the coordinator knows this identity."""
-        other = CoordinatorClient(
-            str(self._http.base_url), self.coordinator, identity, self._closing
-        )
-        try:
-            other._log_in()
-        except RefusedError:
-            return False
-        finally:
-            other.close()
-        return True
+        self._line.change_key(new)
 
     def roster(self) -> tuple[Roster, bytes]:
         """The population's roster, and the signed bytes of it."""
-        data = self._authorised("GET", "/v1/participant/roster")
+        data = self._line.request("GET", "/v1/participant/roster")
         return self._signed(data, Roster, Domain.ROSTER), data
 
     def federations(self) -> list[Listing]:
         """The federations of the node's population."""
-        data = _json(self._authorised("GET", "/v1/participant/federations"))
+        data = json_object(self._line.request("GET", "/v1/participant/federations"))
         return [_record(Listing, item) for item in _list(data)]
 
     def plan(self, federation: str) -> SignedPlan:
         """A federation's plan."""
-        data = self._authorised("GET", f"/v1/participant/federations/{_part(federation)}/plan")
+        data = self._line.request("GET", f"/v1/participant/federations/{_part(federation)}/plan")
         try:
             return read_plan(data, self.coordinator)
         except SignedError as error:
@@ -212,7 +169,7 @@ class CoordinatorClient:
     def version(self, federation: str, number: int) -> SignedVersion | None:
         """The record of a released version; None if there is none of this number."""
         path = f"/v1/participant/federations/{_part(federation)}/versions/{number}"
-        data = self._maybe("GET", path)
+        data = self._line.find(path)
         if data is None:
             return None
         record = self._signed(data, Version, Domain.VERSION)
@@ -223,7 +180,7 @@ class CoordinatorClient:
     def parameters(self, version: Version) -> bytes:
         """The vector of a version, verified by its hash."""
         path = f"/v1/participant/federations/{_part(version.federation)}/versions/{version.number}"
-        data = self._authorised("GET", f"{path}/parameters")
+        data = self._line.request("GET", f"{path}/parameters")
         if parameters_hash(data) != version.parameters_hash:
             raise CoordinatorError(
                 f"the parameters of version {version.number} do not have the hash that was signed"
@@ -232,7 +189,7 @@ class CoordinatorClient:
 
     def blob(self, sha256: str) -> bytes:
         """A public file that a plan names, verified by its hash."""
-        data = self._authorised("GET", f"/v1/participant/blobs/{_part(sha256)}")
+        data = self._line.request("GET", f"/v1/participant/blobs/{_part(sha256)}")
         if blob_hash(data) != sha256:
             raise CoordinatorError(f"the file {sha256} does not have that hash")
         return data
@@ -240,12 +197,12 @@ class CoordinatorClient:
     def work(self, wait: float) -> list[Work]:
         """What the node may send now; waits up to `wait` seconds for something."""
         path = f"/v1/participant/work?wait={wait:g}"
-        data = _json(self._authorised("GET", path, seconds=wait + READ_SECONDS))
+        data = json_object(self._line.request("GET", path, seconds=wait + READ_SECONDS))
         return [_record(Work, item) for item in _list(data)]
 
     def announcement(self, round_id: str) -> Announcement:
         """The round, whose contents have that id."""
-        data = self._authorised("GET", f"{_round(round_id)}/announcement")
+        data = self._line.request("GET", f"{_round(round_id)}/announcement")
         announcement = self._signed(data, Announcement, Domain.INVITATION)
         if announcement.round_id != round_id:
             raise CoordinatorError("the announcement is of another round")
@@ -253,7 +210,7 @@ class CoordinatorClient:
 
     def invitation(self, round_id: str) -> Invitation | None:
         """Who takes part; None if this node was not chosen."""
-        data = self._maybe("GET", f"{_round(round_id)}/invitation")
+        data = self._line.find(f"{_round(round_id)}/invitation")
         if data is None:
             return None
         invitation = self._signed(data, Invitation, Domain.INVITATION)
@@ -263,11 +220,11 @@ class CoordinatorClient:
 
     def outgoing(self, round_id: str, stage: Stage) -> bytes:
         """The server's message that is answered in this stage."""
-        return self._authorised("GET", f"{_round(round_id)}/outgoing/{stage}")
+        return self._line.request("GET", f"{_round(round_id)}/outgoing/{stage}")
 
     def statement(self, round_id: str) -> SignedStatement:
         """The coordinator's statement of a round; whether it is true is for the caller to see."""
-        data = self._authorised("GET", f"{_round(round_id)}/statement")
+        data = self._line.request("GET", f"{_round(round_id)}/statement")
         try:
             signed = from_json(SignedStatement, parse_canonical(data))
             signed.check()
@@ -279,17 +236,17 @@ class CoordinatorClient:
 
     def send(self, federation: str, round_id: str, stage: Stage, body: bytes) -> None:
         """Send the node's message of a stage; the very same may be sent again."""
-        signature = MessageHeader.of(federation, round_id, stage, body).sign(self._identity)
+        signature = MessageHeader.of(federation, round_id, stage, body).sign(self._line.key)
         path = f"{_round(round_id)}/messages/{stage}"
-        self._authorised("POST", path, body, headers={"Alcove-Signature": signature})
+        self._line.request("POST", path, body, headers={"Alcove-Signature": signature})
 
     def send_receipt(self, round_id: str, receipt: Receipt) -> None:
         """Give the coordinator the countersigned statement."""
-        self._authorised("POST", f"{_round(round_id)}/receipt", receipt.to_bytes())
+        self._line.request("POST", f"{_round(round_id)}/receipt", receipt.to_bytes())
 
     def evidence(self) -> Evidence:
         """What the coordinator holds of this node's debits."""
-        data = _json(self._authorised("GET", "/v1/participant/evidence"))
+        data = json_object(self._line.request("GET", "/v1/participant/evidence"))
         try:
             receipts = tuple(Receipt.from_bytes(canonical_bytes(item)) for item in data["receipts"])
             masked = tuple(_record(MaskedEvidence, item) for item in data["masked"])
@@ -302,116 +259,6 @@ class CoordinatorClient:
             return Signed.from_bytes(data, kind, domain, self.coordinator).record
         except SignedError as error:
             raise CoordinatorError(str(error)) from error
-
-    def _maybe(self, method: str, path: str) -> bytes | None:
-        try:
-            return self._authorised(method, path)
-        except RefusedError as error:
-            if error.status != 404:
-                raise
-            return None
-
-    def _authorised(
-        self,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        headers: dict[str, str] | None = None,
-        seconds: float | None = None,
-    ) -> bytes:
-        for again in (True, False):
-            if not self._token:
-                self._log_in()
-            own = {"Authorization": f"Bearer {self._token}", **(headers or {})}
-            try:
-                return self._send(method, path, body, own, seconds)
-            except RefusedError as error:
-                if error.status != 401 or not again:
-                    raise
-                self._token = ""
-        raise AssertionError("unreachable")
-
-    def _log_in(self) -> None:
-        asked = self._send("POST", "/v1/participant/challenges", _dump({"identity": self.identity}))
-        proof = SessionProof(self.coordinator, self.identity, str(_json(asked)["challenge"]))
-        signed = Signed.issue(proof, Domain.SESSION, self._identity)
-        answer = self._send("POST", "/v1/participant/sessions", signed.to_bytes())
-        self._token = str(_json(answer)["token"])
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        headers: dict[str, str] | None = None,
-        seconds: float | None = None,
-    ) -> bytes:
-        """A request, repeated with growing delays while it finds nobody; all may be repeated."""
-        kind = "application/json" if body[:1] == b"{" else "application/octet-stream"
-        given = {"Content-Type": kind, **(headers or {})}
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            # Nodes that lost the same coordinator must not all come back at once.
-            delay = FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
-            if attempt and self._closing.wait(delay):
-                break
-            try:
-                status, data = self._once(method, path, body, given, seconds)
-            except httpx.TransportError as error:
-                problem = str(error) or type(error).__name__
-                continue
-            if status in PASSING:
-                problem = f"it answered {status}"
-                continue
-            if status >= 400:
-                raise _refused(status, data)
-            return data
-        raise UnreachableError(
-            f"the coordinator at {self._http.base_url} does not answer: {problem}"
-        )
-
-    def _once(
-        self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float | None
-    ) -> tuple[int, bytes]:
-        timeout = httpx.Timeout(seconds or READ_SECONDS, connect=CONNECT_SECONDS)
-        request = self._http.build_request(
-            method, path, content=body, headers=headers, timeout=timeout
-        )
-        response = self._http.send(request, stream=True)
-        try:
-            data = bytearray()
-            for piece in response.iter_bytes():
-                data += piece
-                if len(data) > LARGEST_BODY:
-                    raise CoordinatorError(f"an answer is longer than {LARGEST_BODY} bytes")
-            return response.status_code, bytes(data)
-        finally:
-            response.close()
-
-
-def _refused(status: int, data: bytes) -> RefusedError:
-    try:
-        error = json.loads(data)["error"]
-        return RefusedError(status, str(error["code"]), _shown(str(error["message"])))
-    except (ValueError, KeyError, TypeError):
-        return RefusedError(status, "http_error", f"the coordinator answered {status}")
-
-
-def _shown(text: str) -> str:
-    """A coordinator's words for logs and terminals, which they must not be able to drive."""
-    return "".join(
-        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:LONGEST_REASON]
-    )
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise CoordinatorError(f"an answer is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CoordinatorError("an answer is not a JSON object")
-    return value
 
 
 def _list(value: dict[str, Any]) -> list[Any]:

@@ -6,19 +6,17 @@ work is asked for again, and the stored states give the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from federation.invitation import Announcement, Stage, round_config
 from federation.odometer_file import OdometerFile
@@ -30,6 +28,7 @@ from federation.participant.coordinator_client import (
 )
 from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
+from federation.participant.round_record import RoundRecord
 from federation.participant.trainer import Examples, Trainer
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
@@ -40,19 +39,11 @@ from federation.secagg.config import RoundConfig
 from federation.secagg.messages import SurvivorList, decode
 from privacy.budget import BudgetError, Step
 from privacy.encoding import encode
-from privacy.receipts import Receipt, survivors_hash
+from privacy.receipts import survivors_hash
 from privacy.sampling import sample_rows
 from privacy.signing import public_key_hex
 from storage.database import Database
-from storage.files import write_private
-from storage.node_tables import (
-    ConfirmedPeer,
-    Contribution,
-    FormerIdentity,
-    KnownPlan,
-    Outcome,
-    now,
-)
+from storage.node_tables import ConfirmedPeer, Outcome
 
 log = structlog.get_logger()
 
@@ -100,8 +91,8 @@ class Rounds:
         self._client = client
         self._identity = identity
         self._database = database
-        self._home = home
         self._odometer = odometer
+        self._record = RoundRecord(database, home.rounds)
         self._source = source
         self._clients: dict[str, tuple[Client, RoundConfig]] = {}
         # When masked vectors leave, on the clock that nobody sets.
@@ -140,10 +131,12 @@ class Rounds:
             ):
                 raise LeftError("the odometer admits no more rounds of this plan")
             vector = versions.vector(announcement.model_hash)
-            self._enter(announcement)
+            for earlier in self._record.enter(announcement):
+                self._forget(earlier)
             self._due[work.round_id] = time.monotonic() + plan.timing.training_seconds
             self._train(work.round_id, plan, vector, trainer)
-        receipts = self._receipts(standing)
+        identity = public_key_hex(self._identity)
+        receipts = self._record.receipts(standing.membership_id, identity)
         newest = receipts[0] if receipts else b""
         try:
             self._client.send(work.federation, work.round_id, Stage.ENLISTING, newest)
@@ -186,7 +179,7 @@ class Rounds:
             raise self._abandon(round_id, str(error)) from error
         self._client.send(work.federation, round_id, work.stage, message)
         if work.stage is Stage.UNMASKING:
-            self._note(round_id, Outcome.FINISHED, None)
+            self._record.end(round_id, Outcome.FINISHED)
             self._forget(round_id)
 
     def seconds_until_due(self) -> float:
@@ -200,7 +193,8 @@ class Rounds:
         So it is after a restore: another payload under the same masks must never be made.
         """
         for round_id in round_ids:
-            if self._stage_file(round_id).exists() and self._stage(round_id) < ClientStage.MASKED:
+            stage = self._record.newest_stage(round_id)
+            if stage is not None and stage < ClientStage.MASKED:
                 self._abandon(round_id, "the node was restored from a backup")
 
     def _message(
@@ -243,7 +237,7 @@ class Rounds:
         message = client.mask(delivery, vector)
         if not self._odometer.debit(plan.run, round_id) and is_fresh:
             raise BudgetError("the round was debited for another payload")
-        self._sent(round_id, message)
+        self._record.note_sent(round_id, message)
         return message
 
     def _countersign(
@@ -265,11 +259,7 @@ class Rounds:
         )  # fmt: skip
         if said != (standing.population, plan.federation, plan.hash, survivors_hash(identities)):
             raise StatementError("the coordinator's statement is not about this round")
-        with self._database.write() as session:
-            own = session.get_one(Contribution, round_id)
-            if own.receipt is None:
-                own.receipt = Receipt.countersign(signed, self._identity).to_bytes()
-            receipt = Receipt.from_bytes(own.receipt)
+        receipt = self._record.countersign(round_id, signed, self._identity)
         if receipt.signed != signed:
             raise StatementError("the coordinator has signed two statements of this round")
         self._client.send_receipt(round_id, receipt)
@@ -294,16 +284,14 @@ class Rounds:
         indices = frozenset(i for i, m in enumerate(invitation.members) if m in confirmed)
 
         def persist(snapshot: Snapshot) -> None:
-            write_private(self._state_file(round_id), snapshot.data)
-            write_private(self._stage_file(round_id), b"%d" % snapshot.stage)
+            self._record.keep(round_id, snapshot)
 
-        if self._stage_file(round_id).exists() or self._state_file(round_id).exists():
-            client = Client.restore(
-                self._state_file(round_id).read_bytes(), config, self._identity, persist, indices,
-                newest=self._stage(round_id),
-            )  # fmt: skip
-        else:
+        kept = self._record.kept(round_id)
+        if kept is None:
             client = Client.start(config, self._identity, persist, indices)
+        else:
+            state, newest = kept
+            client = Client.restore(state, config, self._identity, persist, indices, newest=newest)
         self._clients[round_id] = client, config
         return client, config
 
@@ -332,50 +320,19 @@ class Rounds:
 
     def _has_entered(self, announcement: Announcement) -> bool:
         """Whether the node is in this round already. Raises LeftError if it must not enter it."""
-        with self._database.read() as session:
-            own = session.get(Contribution, announcement.round_id)
-            if own is not None:
-                if own.outcome is not Outcome.ENLISTED:
-                    raise LeftError("the node has left it")
-                return True
-            newest = session.scalar(
-                select(func.max(Contribution.number)).where(
-                    Contribution.plan_hash == announcement.plan_hash
-                )
-            )
+        own = self._record.get(announcement.round_id)
+        if own is not None:
+            if own.outcome is not Outcome.ENLISTED:
+                raise LeftError("the node has left it")
+            return True
+        newest = self._record.newest_number(announcement.plan_hash)
         if newest is not None and announcement.round_number <= newest:
             raise LeftError("its number is not above that of an earlier round")
         return False
 
-    def _enter(self, announcement: Announcement) -> None:
-        """Note the round durably; what is left of earlier ones of the plan is over."""
-        with self._database.write() as session:
-            earlier = session.scalars(
-                select(Contribution).where(
-                    Contribution.plan_hash == announcement.plan_hash,
-                    Contribution.outcome.in_((Outcome.ENLISTED, Outcome.SENT)),
-                )
-            ).all()
-            for one in earlier:
-                if one.outcome is Outcome.ENLISTED:
-                    one.outcome = Outcome.LEFT
-                    one.reason = "the round ended before the node's turn"
-            session.add(
-                Contribution(
-                    round_id=announcement.round_id,
-                    plan_hash=announcement.plan_hash,
-                    federation=announcement.federation,
-                    number=announcement.round_number,
-                    seen_at=time.time(),
-                )
-            )
-        for one in earlier:
-            self._forget(one.round_id)
-
     def _is_open(self, round_id: str, plan: FederationPlan) -> bool:
         """Whether the node is in a round, which it entered under this very plan."""
-        with self._database.read() as session:
-            own = session.get(Contribution, round_id)
+        own = self._record.get(round_id)
         if own is None or own.plan_hash != plan.hash:
             return False
         return own.outcome in (Outcome.ENLISTED, Outcome.SENT)
@@ -386,70 +343,23 @@ class Rounds:
     def _due_at(self, round_id: str, plan: FederationPlan) -> float:
         """After a restart the wall clock tells how long ago the announcement was seen."""
         if round_id not in self._due:
-            with self._database.read() as session:
-                seen_at = session.get_one(Contribution, round_id).seen_at
+            own = self._record.get(round_id)
+            if own is None:
+                raise ValueError(f"round {round_id} was never entered")
             seconds = plan.timing.training_seconds
-            left = min(max(seen_at + seconds - time.time(), 0.0), seconds)
+            left = min(max(own.seen_at + seconds - time.time(), 0.0), seconds)
             self._due[round_id] = time.monotonic() + left
         return self._due[round_id]
 
-    def _receipts(self, standing: Standing) -> list[bytes]:
-        """All of this membership, the newest first; one of an earlier one is another's."""
-        with self._database.read() as session:
-            former = select(FormerIdentity.identity).where(
-                FormerIdentity.membership_id == standing.membership_id
-            )
-            own = {public_key_hex(self._identity), *session.scalars(former)}
-            receipts = session.scalars(
-                select(Contribution.receipt)
-                .join(KnownPlan, KnownPlan.plan_hash == Contribution.plan_hash)
-                .where(
-                    KnownPlan.membership_id == standing.membership_id,
-                    Contribution.receipt.is_not(None),
-                )
-                .order_by(Contribution.number.desc())
-            ).all()
-        return [
-            data
-            for data in receipts
-            if data is not None and Receipt.from_bytes(data).participant in own
-        ]
-
-    def _sent(self, round_id: str, message: bytes) -> None:
-        with self._database.write() as session:
-            own = session.get_one(Contribution, round_id)
-            own.outcome = Outcome.SENT
-            own.sent_at = now()
-            own.sent_bytes = len(message)
-            own.sent_hash = hashlib.sha256(message).hexdigest()
-
     def _abandon(self, round_id: str, reason: str) -> LeftError:
-        self._note(round_id, Outcome.LEFT, reason)
+        self._record.end(round_id, Outcome.LEFT, reason)
         self._forget(round_id)
         return LeftError(reason)
 
-    def _note(self, round_id: str, outcome: Outcome, reason: str | None) -> None:
-        with self._database.write() as session:
-            own = session.get(Contribution, round_id)
-            if own is not None:
-                own.outcome, own.reason = outcome, reason
-
     def _forget(self, round_id: str) -> None:
-        """Unlink the round's secrets; its number stays, so that it is not entered again."""
         self._clients.pop(round_id, None)
         self._due.pop(round_id, None)
         self._trained.discard(round_id)
-        self._state_file(round_id).unlink(missing_ok=True)
-        self._stage_file(round_id).unlink(missing_ok=True)
-
-    def _stage(self, round_id: str) -> int:
-        return int(self._stage_file(round_id).read_bytes())
-
-    def _state_file(self, round_id: str) -> Path:
-        return self._home.rounds / f"{round_id}.state"
-
-    def _stage_file(self, round_id: str) -> Path:
-        return self._home.rounds / f"{round_id}.stage"
 
 
 def _padded(rows: list[Row], plan: FederationPlan) -> Iterator[Row]:

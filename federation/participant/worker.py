@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
-from safetensors import SafetensorError
 from sqlalchemy import select
 
-from federation.adapter_spec import AdapterKind
 from federation.invitation import Stage
-from federation.participant.adoption import Adoption, Trial, VersionError
-from federation.participant.base_models import BaseModel, BaseModels
+from federation.participant.adoption import Adoption
+from federation.participant.base_models import BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
     CoordinatorClient,
@@ -27,22 +23,19 @@ from federation.participant.coordinator_client import (
     Work,
 )
 from federation.participant.examples import ExampleSource
-from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.identity import FederationHome, load_identity
+from federation.participant.plan_files import PlanFiles
 from federation.participant.policy import refusals
 from federation.participant.recovery import recover
 from federation.participant.rounds import LeftError, NotNowError, Rounds, Standing
-from federation.participant.trainer import Trainer, TrainingTask
+from federation.participant.trainer import Trainer
+from federation.participant.version_trials import VersionTrials
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
 from federation.roster import Roster
-from federation.rows import ffa_lora
 from federation.signed import Signed
-from generation.ffa_lora import read_basis
 from privacy.signing import Domain
-from retrieval.query_map import basis_from_bytes
 from storage.database import Database
-from storage.files import write_private
 from storage.node_tables import FormerIdentity, KnownPlan, Membership, MembershipState
 
 log = structlog.get_logger()
@@ -54,7 +47,6 @@ LONGEST_PAUSE_SECONDS = 3.0
 """Between two questions for work while what there is cannot or must not be done."""
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
-MOST_PUBLIC_TEXTS = 10_000
 RUNNING = "running"
 OVER = frozenset({"stopped", "finished"})
 """States of a federation, as listed."""
@@ -81,14 +73,12 @@ class _Federation:
         self.versions = versions
         self.refusals: tuple[str, ...] = ()
         self.trainer: Trainer | None = None
-        self.trial: GeneratorTrial | None = None
 
     def close(self) -> None:
-        """End its processes."""
-        for process in (self.trainer, self.trial):
-            if process is not None:
-                process.close()
-        self.trainer = self.trial = None
+        """End its training process."""
+        if self.trainer is not None:
+            self.trainer.close()
+        self.trainer = None
 
 
 class MembershipWorker:
@@ -113,8 +103,8 @@ class MembershipWorker:
             self._client, identity, tools.database, tools.home, odometer, tools.source
         )
         self._federations: dict[str, _Federation] = {}
-        self._trials = ThreadPoolExecutor(1, "trials")
-        self._considering: Future[None] | None = None
+        self._files = PlanFiles(self._client, tools.home, tools.models)
+        self._trials = VersionTrials(tools.adoption, tools.source, self._files)
         self._standing: Standing | None = None
         self._refreshed = float("-inf")
         self._pause = PAUSE_SECONDS
@@ -133,7 +123,7 @@ class MembershipWorker:
         for federation in self._federations.values():
             federation.close()
         self._rounds.close()
-        self._trials.shutdown(cancel_futures=True)
+        self._trials.close()
 
     def forget(self) -> None:
         """Have no process keep texts that were erased; what is begun is finished before."""
@@ -195,8 +185,8 @@ class MembershipWorker:
     def _poll(self) -> list[Work]:
         self._polling = True
         try:
-            is_trying = any(known.trial is not None for known in self._federations.values())
-            return self._client.work(REFRESH_SECONDS if is_trying else POLL_SECONDS)
+            seconds = REFRESH_SECONDS if self._trials.are_running else POLL_SECONDS
+            return self._client.work(seconds)
         finally:
             self._polling = False
 
@@ -229,16 +219,16 @@ class MembershipWorker:
                 self._federations[listing.name] = federation
                 if replaced is not None:
                     replaced.close()
+                    self._trials.end(replaced.plan)
             federation.refusals = self._refusals(federation.plan)
             self._note(federation)
-            if listing.state in OVER and federation.trainer is not None:
-                federation.trainer.close()
-                federation.trainer = None
+            if listing.state in OVER:
+                federation.close()
             if not federation.refusals:
                 if listing.state == RUNNING and federation.trainer is None:
-                    federation.trainer = Trainer(self._task(federation.plan))
+                    federation.trainer = Trainer(self._files.task(federation.plan))
                     federation.trainer.start()
-                self._try(federation, listing.promoted)
+                self._trials.attend(federation.plan, federation.versions, listing.promoted)
         self._refreshed = time.monotonic()
 
     def _read_roster(self) -> Roster:
@@ -303,73 +293,6 @@ class MembershipWorker:
             row = session.get_one(KnownPlan, federation.plan.hash)
             row.refusals = "\n".join(federation.refusals)
 
-    def _task(self, plan: FederationPlan) -> TrainingTask:
-        """What a process for an accepted plan needs, with the public files that it names."""
-        basis, public = self._files(plan)
-        model = self._tools.models.get(plan.adapter.kind)
-        if model is None:
-            raise CoordinatorError(f"this node trains no {plan.adapter.kind}")
-        _check_basis(plan, basis, model)
-        return TrainingTask(plan, basis, _texts(public), model.source)
-
-    def _files(self, plan: FederationPlan) -> tuple[bytes, bytes]:
-        """The plan's basis and its public passages."""
-        return self._file(plan.adapter.basis_hash), self._file(plan.public_hash)
-
-    def _file(self, sha256: str) -> bytes:
-        path = self._tools.home.files / sha256
-        if not path.exists():
-            write_private(path, self._client.blob(sha256))
-        return path.read_bytes()
-
-    def _try(self, federation: _Federation, promoted: int) -> None:
-        """Have a promoted version here, and try it if that is due; number 0 changes nothing."""
-        adoption, plan = self._tools.adoption, federation.plan
-        if promoted == 0:
-            return
-        if not adoption.has(plan, promoted):
-            self._files(plan)
-            adoption.keep(plan, *federation.versions.fetch(promoted))
-        if not adoption.is_due(plan, promoted):
-            self._end_trial(federation)
-        elif plan.adapter.kind is AdapterKind.RETRIEVER:
-            self._consider_soon(plan, promoted, None)
-        elif (result := self._generator_trial(federation, promoted).result()) is not None:
-            self._end_trial(federation)
-            self._consider_soon(plan, promoted, result)
-
-    def _consider_soon(self, plan: FederationPlan, number: int, trial: Trial | None) -> None:
-        """Apart from the rounds: how long it takes tells how many questions were held back."""
-        if self._considering is None or self._considering.done():
-            self._considering = self._trials.submit(self._consider, plan, number, trial)
-
-    def _consider(self, plan: FederationPlan, number: int, trial: Trial | None) -> None:
-        try:
-            self._tools.adoption.consider(plan, number, trial)
-        except VersionError as error:
-            log.warning("a shared version cannot be tried", number=number, reason=str(error))
-        except Exception:
-            log.exception("a shared version could not be tried", number=number)
-
-    def _generator_trial(self, federation: _Federation, promoted: int) -> GeneratorTrial:
-        """The trial of this version, begun if it is not under way."""
-        if federation.trial is not None and federation.trial.number == promoted:
-            return federation.trial
-        self._end_trial(federation)
-        parameters = self._tools.adoption.parameters(federation.plan, promoted)
-        task = self._task(federation.plan)
-        answers = self._tools.source.held_back_answers()
-        try:
-            federation.trial = GeneratorTrial(task, promoted, parameters, answers)
-        except ValueError as error:
-            raise CoordinatorError(str(error)) from error
-        return federation.trial
-
-    def _end_trial(self, federation: _Federation) -> None:
-        if federation.trial is not None:
-            federation.trial.close()
-            federation.trial = None
-
     def _handle(self, work: Work) -> bool:
         """Whether something was sent."""
         standing, federation = self._standing, self._federations.get(work.federation)
@@ -413,25 +336,3 @@ class MembershipWorker:
             membership = session.get_one(Membership, self._id)
             if membership.state is not MembershipState.LEFT:
                 membership.state = state
-
-
-def _check_basis(plan: FederationPlan, basis: bytes, model: BaseModel) -> None:
-    """Raises CoordinatorError unless the file with the fixed factor fits plan and model."""
-    try:
-        if plan.adapter.kind is AdapterKind.GENERATOR:
-            read_basis(basis, ffa_lora(plan.adapter, basis))
-        elif basis_from_bytes(basis).shape != (model.dimension, plan.adapter.rank):
-            raise ValueError("it has another shape")
-    except (ValueError, SafetensorError) as error:
-        raise CoordinatorError(f"the plan's basis cannot be used: {error}") from error
-
-
-def _texts(data: bytes) -> tuple[str, ...]:
-    """The texts of a file of public passages. Raises CoordinatorError for another file."""
-    try:
-        texts = tuple(json.loads(line)["text"] for line in data.splitlines() if line.strip())
-    except (ValueError, KeyError, TypeError) as error:
-        raise CoordinatorError(f"the plan's public passages cannot be read: {error}") from error
-    if len(texts) > MOST_PUBLIC_TEXTS or not all(isinstance(text, str) for text in texts):
-        raise CoordinatorError("the plan's public passages are too many, or no texts")
-    return texts

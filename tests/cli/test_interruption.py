@@ -36,7 +36,10 @@ def test_an_interrupted_ingest_goes_on_where_it_was(home: Path, tmp_path: Path) 
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     _wait_until((home / "tokenizer.json").exists)  # it loads its models and holds the folder
+    # Stopped for so long, or it may have nothing left to do when it is interrupted.
+    ingest.send_signal(signal.SIGSTOP)
     assert "another process is using" in refusal(run("key", "list", home=home))
+    ingest.send_signal(signal.SIGCONT)
     _wait_until(lambda: _documents(home) > 0)
     ingest.send_signal(signal.SIGINT)
     output, errors = ingest.communicate(timeout=SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sqlalchemy import func, select
@@ -124,15 +124,17 @@ def check_files(place: Ward) -> None:
     assert list(place.home.vectors.iterdir()) == []
 
 
-def check_ledger(place: Ward, expected: frozenset[Code] = frozenset()) -> None:
-    """An auditor with every receipt of the participants finds nothing wrong but what is expected.
+def check_ledger(
+    place: Ward, expected: frozenset[Code] = frozenset(), receipts: Sequence[bytes] = ()
+) -> None:
+    """An auditor with every receipt of the participants, and these, finds only what is expected.
 
     After a restore that is the tail that the backup did not have; its rounds are accounted for.
     """
     with place.authority.database.read() as session:
         file = b"".join(populations.lines(session, place.plan.population))
-    receipts = [receipt for one in place.participants for receipt in one.receipts]
-    report = verify(io.BytesIO(file), [place.here.identity], receipts)
+    given = [*receipts, *(receipt for one in place.participants for receipt in one.receipts)]
+    report = verify(io.BytesIO(file), [place.here.identity], given)
     assert expected.issuperset(one.code for one in report.findings), report.findings
 
 

@@ -214,8 +214,15 @@ def _compare(
         if held.get(one) not in words:
             problems.append(f"{one} holds {held.get(one)}, and may hold {words}")
     store = library._stores[assistant_id]
-    if store.index.ids().tolist() != sorted(chunk.id for chunk in chunks):
-        problems.append("the dense index does not hold the passages of the database")
+    # A job is over with its commit; what it has replaced leaves the index just after that.
+    with store._lock:
+        indexed = set(store.index.ids().tolist())
+    stored = {chunk.id for chunk in chunks}
+    if indexed != stored:
+        problems.append(
+            f"of passages the dense index lacks {stored - indexed}, and has {indexed - stored} "
+            "that the database has not"
+        )
     for row in rows:
         hits = library.searcher.search(assistant_id, row.name, k=3, mode="lexical")
         if not hits or {hit.document_id for hit in hits} != {row.id}:

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from api.coordinator.coordinator import Coordinator
 from benchmarks.participants import Participant
@@ -212,8 +213,8 @@ def answering(place: Ward, count: int, url: str | None = None) -> Iterator[None]
             try:
                 for work in one.work():
                     answer(place, one, work["federation"], work["round_id"], Stage(work["stage"]))
-            except (httpx.TransportError, Refusal):
-                continue  # it was killed; or it asks for what is done, after a restore
+            except (httpx.TransportError, Refusal, OperationalError):
+                continue  # it or its database was killed; or it asks for what is done
             except httpx.HTTPStatusError as error:
                 status = error.response.status_code
                 place.refused[status] += 1

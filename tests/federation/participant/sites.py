@@ -17,13 +17,14 @@ from benchmarks.participants import Participant
 from federation.adapter_spec import parameters_to_bytes
 from federation.coordinator import enrolment, federations, populations
 from federation.coordinator.authority import Authority
+from federation.invitation import Stage
 from federation.participant.policy import ConsentPolicy
 from federation.participant.service import FederationService
 from federation.plan import FederationPlan
 from retrieval.embedding import Embedder
+from storage.coordinator_tables import Message, ParticipantState
 from storage.coordinator_tables import Participant as ParticipantRow
-from storage.coordinator_tables import ParticipantState
-from storage.node_tables import Membership
+from storage.node_tables import Membership, MembershipState
 from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
 from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
@@ -121,3 +122,24 @@ def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"it never came to this: {what}"
         time.sleep(0.05)
+
+
+def joined(one: Member, site: LearningSite, name: str = "node") -> str:
+    """The id of a membership that was approved and is driven."""
+    made = one.service.join(site.url, site.token(), name).id
+    site.approve_all()
+    until(
+        lambda: one.service.membership(made).state is MembershipState.ACTIVE, "it has been approved"
+    )
+    return made
+
+
+def senders(site: LearningSite, stage: Stage) -> set[str]:
+    """Names of those whose message of a stage is stored."""
+    query = (
+        select(ParticipantRow.name)
+        .join(Message, Message.participant_id == ParticipantRow.id)
+        .where(Message.stage == stage.value)
+    )
+    with site.authority.database.read() as session:
+        return set(session.scalars(query))

@@ -18,7 +18,7 @@ from federation.coordinator import versions as released
 from federation.invitation import Stage
 from federation.optimiser import OptimiserState
 from federation.participant import worker
-from federation.participant.coordinator_client import CoordinatorClient, UnreachableError
+from federation.participant.coordinator_client import CoordinatorClient
 from federation.participant.examples import ExampleSource, Subject
 from federation.participant.identity import FederationHome
 from federation.plan import Timing
@@ -32,34 +32,20 @@ from storage.coordinator_tables import Federation, Message, Round
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.node_tables import MembershipState, Outcome, SharedVersion, VersionState
 from tests.federation.participant.plans import SIZE
-from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
+from tests.federation.participant.sites import (
+    LearningSite,
+    joined,
+    learning_site,
+    member,
+    senders,
+    until,
+)
 from tests.federation.participant.test_crashes import answering, outcomes
 from tests.federation.participant.test_federation import SUBJECTS, fill
 from tests.federation.participant.test_modes import training_processes
 
 TIMING = Timing(90.0, 90.0, 0.5, 0.0)
 ONE_ROUND = {"rounds": 1, "max_participations": 1}
-
-
-def joined(one: Member, site: LearningSite, name: str = "node") -> str:
-    """The id of a membership that was approved and is driven."""
-    made = one.service.join(site.url, site.token(), name).id
-    site.approve_all()
-    until(
-        lambda: one.service.membership(made).state is MembershipState.ACTIVE, "it has been approved"
-    )
-    return made
-
-
-def senders(site: LearningSite, stage: Stage) -> set[str]:
-    """Names of those whose message of a stage is stored."""
-    query = (
-        select(ParticipantRow.name)
-        .join(Message, Message.participant_id == ParticipantRow.id)
-        .where(Message.stage == stage.value)
-    )
-    with site.authority.database.read() as session:
-        return set(session.scalars(query))
 
 
 def publish(site: LearningSite, number: int, weights: NDArray[np.float32]) -> None:
@@ -173,62 +159,6 @@ def test_slow_or_unreadable_examples_change_no_message(
         until(lambda: outcomes(one) == [Outcome.FINISHED], "it has taken part without rows")
 
 
-@pytest.mark.long
-def test_a_node_is_in_a_round_once_however_often_it_enrolled(
-    tmp_path: Path, embedder: Embedder
-) -> None:
-    """Two places in one round would be two rows of each subject and one debit."""
-    with (
-        learning_site(
-            tmp_path / "coordinator", embedder.identity, others=2,
-            timing=Timing(6.0, 90.0, 0.5, 0.0), privacy=ONE_ROUND,
-        ) as site,
-        member(tmp_path / "node", embedder) as one,
-        answering(site),
-    ):  # fmt: skip
-        first = joined(one, site, "first")
-        until(lambda: one.service.membership(first).roster, "it has read the plan")
-        second = one.service.join(site.url, site.token(), "second").id
-        site.approve_all()
-        until(
-            lambda: "by another membership" in (one.service.problem_of(second) or ""),
-            "it is not followed twice",
-        )
-        site.start()
-        seen: set[str] = set()
-
-        def is_finished() -> bool:
-            seen.update(senders(site, Stage.ENLISTING))
-            return outcomes(one) == [Outcome.FINISHED]
-
-        until(is_finished, "the first membership has taken part")
-    assert seen == {"other 0", "other 1", "first"}
-
-
-def test_a_node_that_left_and_came_back_takes_part_again_on_the_same_odometer(
-    tmp_path: Path, embedder: Embedder
-) -> None:
-    """Its receipts from before are another participant's now, and its debits are still its own."""
-    with (
-        learning_site(
-            tmp_path / "coordinator", embedder.identity, others=2,
-            timing=Timing(6.0, 90.0, 0.5, 0.0), privacy={"rounds": 2, "max_participations": 2},
-        ) as site,
-        member(tmp_path / "node", embedder) as one,
-        answering(site),
-    ):  # fmt: skip
-        first = joined(one, site, "first")
-        site.start()
-        until(lambda: outcomes(one) == [Outcome.FINISHED], "the first round is over")
-        federations.pause(site.authority, site.plan.federation, "for the test")
-        one.service.leave(first)
-        joined(one, site, "again")
-        federations.resume(site.authority, site.plan.federation)
-        until(lambda: outcomes(one)[-1:] == [Outcome.FINISHED] and len(outcomes(one)) > 1, "again")
-        odometer = one.service.consent.open_odometer().odometer
-        assert len(odometer.rounds(site.plan.hash, Step.CHARGED)) == 2
-
-
 def test_a_debit_that_was_made_for_another_payload_lets_none_leave(
     tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,19 +213,3 @@ def test_a_coordinator_that_revokes_instead_of_showing_evidence_is_waited_for(
             assert not one.service._all_recovered()
             one.service.leave(made)
             assert one.service._all_recovered()
-
-
-def test_joining_again_at_the_right_address_uses_that_address(
-    tmp_path: Path, embedder: Embedder
-) -> None:
-    with (
-        learning_site(tmp_path / "coordinator", embedder.identity) as site,
-        member(tmp_path / "node", embedder) as one,
-    ):
-        token = site.token()
-        with pytest.raises(UnreachableError):
-            one.service.join("http://127.0.0.1:9", token, "node")
-        one.service.join(site.url, token, "node")
-        site.approve_all()
-        until(lambda: one.membership().state is MembershipState.ACTIVE, "it has been approved")
-        assert one.membership().url == site.url
