@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from storage.node_tables import Assistant, Key, Scope, now
+from storage.declarative import now
+from storage.node_tables import Assistant, Key, Scope
 
 PREFIX = "alcove"
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.coordinator_tables import Role, StaffKey
-from storage.node_tables import now
+from storage.declarative import now
 
 
 @dataclass(frozen=True, slots=True)
