@@ -43,6 +43,7 @@ from privacy.receipts import Receipt, survivors_hash
 from privacy.sampling import sample_rows
 from privacy.signing import public_key_hex
 from storage.database import Database
+from storage.declarative import now
 from storage.files import write_private
 from storage.node_tables import (
     ConfirmedPeer,
@@ -50,7 +51,6 @@ from storage.node_tables import (
     FormerIdentity,
     KnownPlan,
     Outcome,
-    now,
 )
 
 log = structlog.get_logger()
