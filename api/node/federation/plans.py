@@ -66,7 +66,7 @@ class ModelBody(BaseModel):
     modules: list[ModuleBody]
 
 
-class ModelList(BaseModel):
+class AdaptableModelList(BaseModel):
     data: list[ModelBody]
 
 
@@ -78,10 +78,10 @@ def list_plans(node: NodeDep, _owner: NodeOwner) -> PlanList:
 
 
 @router.get("/models", responses=responses(503))
-def list_models(node: NodeDep, _models: ModelsDep, _owner: NodeOwner) -> ModelList:
+def list_models(node: NodeDep, _models: ModelsDep, _owner: NodeOwner) -> AdaptableModelList:
     """The models of this node that a federation may adapt, for whoever plans one."""
     found = node.federation.base_models()
-    return ModelList(
+    return AdaptableModelList(
         data=[
             ModelBody(
                 kind=kind,
