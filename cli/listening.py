@@ -1,4 +1,4 @@
-"""Where a server listens: its socket, its certificate, its URL."""
+"""How a server listens: its socket, its certificate, its URL, its settings of uvicorn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cli.errors import CommandError, os_error_message
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+GRACE_SECONDS = 3
+"""What still runs then is cut: streamed answers, and long polls, which nodes simply repeat."""
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -62,3 +70,22 @@ def check_tls(tls: Tls) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
     except OSError as error:
         raise CommandError(f"the certificate or its key cannot be used: {error}") from error
+
+
+def uvicorn_config(app: FastAPI | str, tls: Tls | None, **more: Any) -> uvicorn.Config:
+    """How every server here is run; `more` are further fields of the configuration."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        **more,
+    )
