@@ -27,6 +27,12 @@ from retrieval.search import Hit
 
 NOTHING_FOUND = "I found nothing about this in the documents."
 
+MOST_STOPS = 4
+"""What OpenAI's API, and with it an upstream, takes."""
+
+REPLY_SHARE = 0.25
+"""Of the context, kept free of the prompt for a reply that may be that long."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarted:
@@ -48,12 +54,6 @@ class Answer:
     usage: Usage
     finish_reason: FinishReason
 
-
-MOST_STOPS = 4
-"""What OpenAI's API, and with it an upstream, takes."""
-
-REPLY_SHARE = 0.25
-"""Of the context, kept free of the prompt for a reply that may be that long."""
 
 AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
 

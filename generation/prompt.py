@@ -106,16 +106,14 @@ def fit_conversation(
     return (*head, *kept, tail)
 
 
-def relevant_passages(
-    passages: Sequence[Hit], threshold: float = RELEVANT_DENSE
-) -> tuple[Hit, ...]:
-    """The passages worth showing to the model; none if no `dense` reaches the threshold.
+def relevant_passages(passages: Sequence[Hit]) -> tuple[Hit, ...]:
+    """The passages worth showing to the model; none if no `dense` reaches `RELEVANT_DENSE`.
 
     The best-ranked passage stays whatever its own similarity: it may be an exact lexical match.
     """
-    if all(passage.dense < threshold for passage in passages):
+    if all(passage.dense < RELEVANT_DENSE for passage in passages):
         return ()
-    return (*passages[:1], *(passage for passage in passages[1:] if passage.dense >= threshold))
+    return (*passages[:1], *(other for other in passages[1:] if other.dense >= RELEVANT_DENSE))
 
 
 def is_helper_task(conversation: Sequence[Message]) -> bool:

@@ -310,7 +310,7 @@ class VersionState(StrEnum):
 
 
 class SharedVersion(Base):
-    """A version of shared parameters, with the retrieval quality on held-back questions."""
+    """A version of shared parameters, and what its trial on held-back questions said."""
 
     __tablename__ = "shared_version"
     plan_hash: Mapped[str] = mapped_column(ForeignKey("known_plan.plan_hash"), primary_key=True)

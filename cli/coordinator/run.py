@@ -93,20 +93,16 @@ def serve(
 
 def _serve(coordinator: Coordinator, settings: CoordinatorSettings, as_json: bool) -> None:
     from cli.coordinator.server import forget_key, serve, session_key
-    from cli.listening import Tls, check_tls, listen, own_certificate, url_of
+    from cli.listening import listen, own_certificate, tls_of, url_of
 
-    tls = None
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        tls = Tls(settings.tls_certificate, settings.tls_key)
-        check_tls(tls)
+    tls = tls_of(settings)
     home = coordinator.home
     left = left_behind(home.address)
     if left is not None:
         forget_key(coordinator, left)
     with listen(settings.host, settings.port) as listener, session_key(coordinator) as key:
         url = url_of(listener, tls)
-        own = None if tls is None else own_certificate(tls.certificate)
-        home.announce(url, key, own)
+        home.announce(url, key, own_certificate(tls))
         try:
             if as_json:
                 show_json({"url": url, "home": str(home.root)})
