@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from privacy.accounting import ORDERS
 from privacy.budget import Budget, Event, Odometer
 from privacy.guarantee import DeltaTerms
 from privacy.limits import Loss, RenyiFilter, Run, Unit
-from privacy.plan import Mode, PrivacyPlan
+from tests.privacy.ledger_factory import client_plan
 
 
 def gaussian_run(
@@ -33,18 +35,5 @@ def apply(log: Budget | Odometer, events: tuple[Event, ...]) -> tuple[Event, ...
 
 LIMIT = RenyiFilter(Unit.SUBJECT, order=12, epsilon=3.0, delta=1e-6)
 
-
-def client_plan(noise_multiplier: float, participations: int, rounds: int) -> PrivacyPlan:
-    return PrivacyPlan(
-        mode=Mode.CLIENT,
-        dimension=1024,
-        clip_norm=1.0,
-        grid=1 / 3200,
-        noise_multiplier=noise_multiplier,
-        cohort=100,
-        min_survivors=80,
-        colluders=5,
-        rounds=rounds,
-        max_participations=participations,
-        delta=1e-6,
-    )
+CLIENT_PLAN = replace(client_plan(4.0, participations=5), min_survivors=80, colluders=5)
+"""One of 100 nodes and 20 rounds; of a sum the noise of t_min - c = 75 nodes is unknown."""

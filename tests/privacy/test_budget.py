@@ -28,7 +28,7 @@ from privacy.budget import (
 from privacy.canonical import canonical_bytes, parse_canonical
 from privacy.limits import RenyiFilter, Run, Unit
 from privacy.records import RecordError
-from tests.privacy.runs import LIMIT, apply, client_plan, gaussian_run, opened
+from tests.privacy.runs import CLIENT_PLAN, LIMIT, apply, gaussian_run, opened
 
 
 def test_two_federations_share_one_population() -> None:
@@ -40,13 +40,13 @@ def test_two_federations_share_one_population() -> None:
     budget = opened(RenyiFilter(Unit.NODE, order=8, epsilon=4.1, delta=1e-6))
     epsilons = []
     for name in ("first", "second"):
-        run = Run.of_plan(name, client_plan(4.0, participations=5, rounds=20))
+        run = Run.of_plan(name, CLIENT_PLAN)
         apply(budget, budget.reserve(run, [str(i) for i in range(20)]))
         for i in range(20):
             apply(budget, budget.charge(name, str(i)))
         epsilons.append(rdp_to_epsilon(np.asarray(budget.spent().rdp), 1e-6)[0])
     assert epsilons == pytest.approx([2.736, 4.012], abs=1e-3)
-    third = Run.of_plan("third", client_plan(4.0, 5, 20))
+    third = Run.of_plan("third", CLIENT_PLAN)
     with pytest.raises(BudgetExceededError):
         budget.reserve(third, ["0"])
 

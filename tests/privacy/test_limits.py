@@ -13,7 +13,7 @@ from privacy.accounting import ORDERS, rdp_to_epsilon
 from privacy.budget import BudgetError, BudgetExceededError, Event
 from privacy.guarantee import DeltaTerms, View
 from privacy.limits import DELTA_RESERVE, Loss, RenyiFilter, Run, Unit
-from tests.privacy.runs import LIMIT, apply, client_plan, gaussian_run, opened
+from tests.privacy.runs import CLIENT_PLAN, LIMIT, apply, gaussian_run, opened
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_limit_needs_an_accounted_order(order: int) -> None:
 
 def test_the_chosen_order_admits_most_participations() -> None:
     """p=5 of z=4 costs 2.736 at delta=1e-6 at the best order: see the test of two federations."""
-    run = Run.of_plan("a", client_plan(4.0, 5, 20))
+    run = Run.of_plan("a", CLIENT_PLAN)
     chosen = RenyiFilter.for_run(run, 2.75, 1e-6)
     assert chosen.unit is Unit.NODE
     assert chosen.admits(run.loss.times(5))
@@ -123,6 +123,6 @@ def test_a_loss_that_is_not_a_number_is_refused(number: float) -> None:
 
 def test_an_owner_who_trusts_nobody_counts_the_loss_of_a_node_alone() -> None:
     """One share of t_min - c = 75: the Renyi divergence is 75 times as large."""
-    trusting = Run.of_plan("a", client_plan(4.0, 5, 20))
-    alone = Run.of_plan("a", client_plan(4.0, 5, 20), View.ALONE)
+    trusting = Run.of_plan("a", CLIENT_PLAN)
+    alone = Run.of_plan("a", CLIENT_PLAN, View.ALONE)
     assert np.asarray(alone.loss.rdp) == pytest.approx(75 * np.asarray(trusting.loss.rdp), rel=1e-6)
