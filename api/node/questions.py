@@ -21,11 +21,11 @@ router = APIRouter(
     responses=responses(400, 401, 403, 404),
 )
 
-
 JSON_LINES: dict[str, Any] = {
     "requestBody": {
+        "description": "A question in each line, as JSON.",
         "required": True,
-        "content": {"application/jsonl": {"schema": {"type": "string"}}},
+        "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
 
