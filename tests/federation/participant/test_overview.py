@@ -12,7 +12,7 @@ PLANS = ("a" * 64, "b" * 64)
 
 
 def test_rounds_of_two_federations_are_listed_by_when_they_were_seen(tmp_path: Path) -> None:
-    """Their numbers say nothing about each other: every federation counts for itself."""
+    """Their numbers are compared within a plan only: coordinators' clocks need not agree."""
     seen = [("first", 0, 9), ("second", 1, 1), ("third", 0, 10), ("fourth", 1, 2)]
     with open_database(tmp_path / "node.db") as database:
         with database.write() as session:
