@@ -113,7 +113,7 @@ def install(app: FastAPI) -> None:
         # The path names no document; the query string and the body may.
         log.error("request failed", path=request.url.path, exc_info=error)
         return ApiError(
-            500, "internal_error", "the node failed on this request; its log says why"
+            500, "internal_error", "the server failed on this request; its log says why"
         ).response()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Url
+from cli.coordinator.options import Place, at_coordinator
 from cli.errors import FAILED, WRONG_USAGE, CommandError
 from cli.options import AsJson
 from cli.output import say, show, show_json
@@ -70,18 +70,12 @@ def verify(
 
 
 @app.command()
-def budgets(
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def budgets(place: Place, as_json: AsJson = False) -> None:
     """Show what every population has spent, reserved and left."""
-    from cli.coordinator.client import coordinator_client
     from cli.coordinator.populations import show_budgets
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get("/v1/audit/budgets").json()
     if as_json:
         show_json(found)
@@ -90,19 +84,16 @@ def budgets(
 
 
 @app.command()
+@at_coordinator
 def export(
+    place: Place,
     population: Annotated[str, typer.Argument(help="Whose ledger.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
 ) -> None:
     """Write the ledger of a population to a file, for `alcove audit verify`."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         file = client.get(f"/v1/audit/ledgers/{quoted(population)}/export").content
         fingerprint = client.get("/v1/audit/coordinator").json()["fingerprint"]
     output.write_bytes(file)
@@ -111,20 +102,17 @@ def export(
 
 
 @app.command()
+@at_coordinator
 def statement(
+    place: Place,
     federation: Annotated[str, typer.Argument(help="Which federation.")],
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the privacy statement of a federation."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
     path = f"/v1/audit/federations/{quoted(federation)}/statement"
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         answer = client.get(path, params={"form": "json" if as_json else "text"})
     if as_json:
         show_json(answer.json())

@@ -23,7 +23,7 @@ POLL_SECONDS = 0.2
 
 
 class RefusedError(CommandError):
-    """The node refused a request. `status` is HTTP's, `retry_after` in seconds."""
+    """A server refused a request. `status` is HTTP's, `retry_after` in seconds."""
 
     def __init__(self, message: str, status: int, code: str, retry_after: float) -> None:
         super().__init__(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,8 @@ MembershipId = Annotated[
     str | None,
     typer.Option("--membership", metavar="ID", help="Which membership, where there are several."),
 ]
+FederationName = Annotated[str, typer.Argument(metavar="FEDERATION")]
+VersionNumber = Annotated[int, typer.Argument(metavar="VERSION")]
 PATH = "/v1/federation"
 MEASURES = {"retriever": "mrr@10", "generator": "loss"}
 
@@ -241,8 +244,8 @@ def models(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @app.command()
 def pin(
-    federation: Annotated[str, typer.Argument(metavar="FEDERATION")],
-    number: Annotated[int, typer.Argument(metavar="VERSION")],
+    federation: FederationName,
+    number: VersionNumber,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -252,8 +255,8 @@ def pin(
 
 @app.command()
 def refuse(
-    federation: Annotated[str, typer.Argument(metavar="FEDERATION")],
-    number: Annotated[int, typer.Argument(metavar="VERSION")],
+    federation: FederationName,
+    number: VersionNumber,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -261,7 +264,7 @@ def refuse(
     _choose(home, federation, number, "refuse", as_json)
 
 
-def _client(home: Path) -> Any:
+def _client(home: Path) -> AbstractContextManager[httpx.Client]:
     from cli.client import Need, node_client
 
     return node_client(home, Need.NOTHING)

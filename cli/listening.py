@@ -1,4 +1,4 @@
-"""Where a server listens: its socket, its certificate, its URL."""
+"""How a server listens: its socket, its certificate, its URL, its settings of uvicorn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cli.errors import CommandError, os_error_message
 
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from storage.settings import ServerSettings
+
+GRACE_SECONDS = 3
+"""What still runs then is cut: streamed answers, and long polls, which nodes simply repeat."""
+
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +52,48 @@ def listen(host: str, port: int) -> socket.socket:
 def url_of(listener: socket.socket, tls: Tls | None) -> str:
     """Where this machine reaches what listens there."""
     host, port = listener.getsockname()[:2]
-    local = LOOPBACK.get(host, host)
+    local = _REACHED_AT.get(host, host)
     return f"{'https' if tls else 'http'}://{f'[{local}]' if ':' in local else local}:{port}"
 
 
-def own_certificate(path: Path) -> str:
-    """The first certificate of a chain, PEM."""
+def own_certificate(tls: Tls | None) -> str | None:
+    """The first certificate of the chain, PEM; None for plain HTTP."""
+    if tls is None:
+        return None
     end = "-----END CERTIFICATE-----"
-    return path.read_text().partition(end)[0] + end
+    return tls.certificate.read_text().partition(end)[0] + end
 
 
-def check_tls(tls: Tls) -> None:
-    """Refuse a certificate that a worker could not serve with.
+def tls_of(settings: ServerSettings) -> Tls | None:
+    """The certificate to serve with; None for plain HTTP.
 
     Raises:
         CommandError: it or its key cannot be read, or they do not match.
     """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    tls = Tls(settings.tls_certificate, settings.tls_key)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
     except OSError as error:
         raise CommandError(f"the certificate or its key cannot be used: {error}") from error
+    return tls
+
+
+def uvicorn_config(app: FastAPI | str, tls: Tls | None, **more: Any) -> uvicorn.Config:
+    """How every server here is run; `more` are further fields of the configuration."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        **more,
+    )

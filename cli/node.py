@@ -13,8 +13,8 @@ from cli.options import DEFAULT_HOME, AsJson, Home
 from cli.output import say, show, show_json, show_table
 
 if TYPE_CHECKING:
+    from api.node.node import Node
     from cli.server import NodeServer
-    from storage.settings import NodeSettings
 
 app = typer.Typer(help="Make a node, serve it, see how it is.", no_args_is_help=True)
 
@@ -60,7 +60,7 @@ def serve(
     from api.node.node import Node
     from cli import logs
     from cli.client import running_server
-    from cli.listening import Tls, listen
+    from cli.listening import listen, own_certificate, tls_of
     from cli.server import NodeServer
     from storage.home import HomeBusyError, NodeHome
 
@@ -73,29 +73,19 @@ def serve(
             if address is None:
                 raise
             raise CommandError(f"{home} is served already, on {address.url}") from None
-    listener = listen(settings.host, settings.port)
-    tls = None
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        tls = Tls(settings.tls_certificate, settings.tls_key)
-    try:
-        server = NodeServer(node, listener, participate=True, tls=tls)
-    except OSError as error:
-        raise CommandError(f"the certificate or its key cannot be used: {error}") from error
+    tls = tls_of(settings)
+    server = NodeServer(node, listen(settings.host, settings.port), participate=True, tls=tls)
     # A service manager's way to stop is the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with server:
-            _serve(server, node, settings, as_json)
+            _serve(server, node, own_certificate(tls), as_json)
     except KeyboardInterrupt:
         say("stopped")
 
 
-def _serve(server: NodeServer, node: Any, settings: NodeSettings, as_json: bool) -> None:
-    from cli.listening import own_certificate
-
-    certificate = settings.tls_certificate
-    own = None if certificate is None else own_certificate(certificate)
-    node.home.announce(server.url, node.session_key.get_secret_value(), own)
+def _serve(server: NodeServer, node: Node, certificate: str | None, as_json: bool) -> None:
+    node.home.announce(server.url, node.session_key.get_secret_value(), certificate)
     try:
         if as_json:
             show_json({"url": server.url, "home": str(node.home.root)})

@@ -11,11 +11,9 @@ import uvicorn
 from api.node.app import create_app
 from api.node.node import Node
 from cli.errors import CommandError
-from cli.listening import Tls, url_of
+from cli.listening import Tls, url_of, uvicorn_config
 
 THREAD = "server"
-# Answers that are still being streamed get this long before they are cut.
-GRACE_SECONDS = 3
 # Loading a model cannot be interrupted; what it had begun is done again at the next start.
 LOADING_GRACE_SECONDS = 2.0
 
@@ -41,18 +39,8 @@ class NodeServer:
         self._listener = listener
         self._over = threading.Event()
         self._failure: Exception | None = None
-        config = uvicorn.Config(
-            create_app(node, self._failed, load=load, participate=participate),
-            lifespan="on",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            ssl_certfile=tls.certificate if tls else None,
-            ssl_keyfile=tls.key if tls else None,
-        )
+        app = create_app(node, self._failed, load=load, participate=participate)
+        config = uvicorn_config(app, tls)
         config.load()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)

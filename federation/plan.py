@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from federation.adapter_spec import AdapterKind, AdapterSpec
 from federation.secagg import Active, HonestButCurious, Refusal, ThreatModel
-from federation.signed import Signed, record_hash
+from federation.signed import Signed, SignedError, record_hash
 from generation.training_terms import GeneratorTerms
 from privacy.ledger_records import ThreatModel as ThreatModelName
 from privacy.limits import Run
@@ -180,8 +180,6 @@ def read_plan(data: bytes, coordinator: str) -> SignedPlan:
     Raises:
         SignedError: it is not one, or names another coordinator than its signer.
     """
-    from federation.signed import SignedError
-
     signed = Signed.from_bytes(data, FederationPlan, Domain.PLAN, coordinator)
     if signed.record.coordinator != coordinator:
         raise SignedError("the plan names another coordinator than its signer")

@@ -27,6 +27,12 @@ from retrieval.search import Hit
 
 NOTHING_FOUND = "I found nothing about this in the documents."
 
+MOST_STOPS = 4
+"""What OpenAI's API, and with it an upstream, takes."""
+
+REPLY_SHARE = 0.25
+"""Of the context, kept free of the prompt for a reply that may be that long."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarted:
@@ -48,9 +54,6 @@ class Answer:
     usage: Usage
     finish_reason: FinishReason
 
-
-MOST_STOPS = 4
-"""What OpenAI's API, and with it an upstream, takes."""
 
 AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
 
@@ -113,7 +116,7 @@ async def answer(
 
 def _prompt(engine: Engine, request: GenerationRequest, passages: tuple[Hit, ...] | None) -> Prompt:
     # The reply may ask for more than is left: the engine cuts it off where the context ends.
-    reply = min(request.max_tokens, engine.context_length // 4)
+    reply = min(request.max_tokens, int(REPLY_SHARE * engine.context_length))
     room = engine.context_length - reply
     if is_helper_task(request.messages):
         conversation = request.messages[-1:]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from retrieval.training_terms import check_positive
 
 MOST_TOKENS = 1024
 """Of one pass: full logits of more take gigabytes with a vocabulary of 49,000."""
@@ -36,13 +37,7 @@ class GeneratorTerms:
     learning_rate: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if name == "learning_rate":
-                if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
-                    raise ValueError(f"{name} must be a positive number, not {value!r}")
-            elif type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_positive(self, reals=("learning_rate",))
         if self.micro_batch * self.row_tokens > MOST_TOKENS:
             raise ValueError(
                 f"{self.micro_batch} rows of {self.row_tokens} tokens are more than a pass of"

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval import lexical
 from retrieval.store import AssistantStore, Change
 from storage.database import Database, note_deletion, noted_deletions, settle_deletions
+from storage.declarative import now
 from storage.node_tables import (
     Document,
     ItemState,
@@ -23,7 +24,6 @@ from storage.node_tables import (
     JobState,
     LabelledQuestion,
     RelevantPassage,
-    now,
 )
 
 log = structlog.get_logger()

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState, now
+from storage.declarative import now
+from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState
 
 FINISHED = (ItemState.DONE, ItemState.DUPLICATE, ItemState.FAILED)
 

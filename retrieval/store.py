@@ -17,7 +17,8 @@ from retrieval import chunking, lexical
 from retrieval.embedding import Vectors
 from retrieval.index import VectorIndex
 from storage.database import Database
-from storage.node_tables import Chunk, Document, now
+from storage.declarative import now
+from storage.node_tables import Chunk, Document
 
 # Rows whose vectors are read at once when an index is rebuilt: some 100 MB of them.
 REBUILD_ROWS = 65_536

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,19 @@ class MapTerms:
     learning_rate: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if name in ("temperature", "learning_rate"):
-                if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
-                    raise ValueError(f"{name} must be a positive number, not {value!r}")
-            elif type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        check_positive(self, reals=("temperature", "learning_rate"))
+
+
+def check_positive(terms: DataclassInstance, reals: Container[str]) -> None:
+    """Refuse terms of which a field is not positive and finite; only `reals` need not be whole.
+
+    Raises:
+        ValueError: says which field.
+    """
+    for name in (field.name for field in fields(terms)):
+        value = getattr(terms, name)
+        if name in reals:
+            if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, not {value!r}")
+        elif type(value) is not int or value < 1:
+            raise ValueError(f"{name} must be a positive whole number, not {value!r}")

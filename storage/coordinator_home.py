@@ -29,10 +29,6 @@ class CoordinatorHome(ServedHome):
         """Masked vectors of unfinished rounds, one folder each."""
         return self.root / "vectors"
 
-    @property
-    def settings(self) -> Path:
-        return self.root / "settings.toml"
-
     def exists(self) -> bool:
         return self.key.exists()
 

@@ -6,40 +6,19 @@ shares, masked vectors (as files, deleted when their round ends) and signatures.
 
 from __future__ import annotations
 
-from enum import Enum, StrEnum
+from enum import StrEnum
 
-from sqlalchemy import (
-    BigInteger,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    UniqueConstraint,
-)
-from sqlalchemy import Enum as EnumColumn
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from storage.node_tables import now
-
-
-def _values(kind: type[Enum]) -> list[str]:
-    return [member.value for member in kind]
+from storage.declarative import COLUMN_TYPES, NAMING_CONVENTION, now
 
 
 class CoordinatorBase(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # noqa: RUF012
+        **COLUMN_TYPES,
         int: BigInteger().with_variant(Integer(), "sqlite"),
-        bytes: LargeBinary,
-        Enum: EnumColumn(Enum, native_enum=False, length=16, values_callable=_values),
     }
 
 

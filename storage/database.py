@@ -32,13 +32,11 @@ PASSING = frozenset(
 BUSY_MILLISECONDS = 30_000
 CHECKPOINT_RETRY_SECONDS = 0.02
 
-
 DELETION = "deletion"
 """Marks the `info` of a session that has noted one."""
 
 WRITING = {"alcove_begin": "BEGIN IMMEDIATE"}
 """Execution options of a `sqlite_engine` whose transactions take the write lock at once."""
-
 
 SINGLE = {"alcove_begin": ""}
 """Options of a `sqlite_engine` for single statements, each of which sees a snapshot of its own."""

@@ -1,4 +1,4 @@
-"""The node's private folder: its layout, its permissions and the lock of its one process."""
+"""The private folder of a server, and the node's: its layout, its permissions, its lock."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class ServedHome:
     def address(self) -> Path:
         """Where the running server is and the key that the command line may use meanwhile."""
         return self.root / "server.json"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.toml"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -76,10 +80,6 @@ class NodeHome(ServedHome):
     @property
     def uploads(self) -> Path:
         return self.root / "uploads"
-
-    @property
-    def settings(self) -> Path:
-        return self.root / "settings.toml"
 
     def exists(self) -> bool:
         return self.database.exists()

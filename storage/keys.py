@@ -7,12 +7,13 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from storage.node_tables import Assistant, Key, Scope, now
+from storage.declarative import now
+from storage.node_tables import Assistant, Key, Scope
 
 PREFIX = "alcove"
 
@@ -26,11 +27,22 @@ class Principal:
     assistant_ids: frozenset[int] | None
 
 
+class StoredKey(Protocol):
+    """What is kept of a key, of whichever table."""
+
+    id: Any
+    secret_hash: Any
+    revoked_at: Any
+
+
+Row = TypeVar("Row", bound=StoredKey)
+
+
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewKey(Generic[Row]):
     """A fresh key; `token` is what the client sends and is not kept anywhere."""
 
-    key: Key
+    key: Row
     token: str
 
     def __repr__(self) -> str:
@@ -39,20 +51,15 @@ class NewKey:
 
 def create(
     session: Session, label: str, scope: Scope, assistants: Sequence[Assistant] | None
-) -> NewKey:
+) -> NewKey[Key]:
     """Make a key for these assistants (None: every one)."""
-    secret = secrets.token_urlsafe(32)
     key = Key(
-        id=secrets.token_hex(6),
-        secret_hash=hash_secret(secret),
         label=label,
         scope=scope,
         every_assistant=assistants is None,
         assistants=list(assistants or ()),
     )
-    session.add(key)
-    session.flush()
-    return NewKey(key, f"{PREFIX}_{key.id}_{secret}")
+    return give_secret(session, key)
 
 
 def verify(session: Session, token: str) -> Principal | None:
@@ -67,11 +74,7 @@ def verify(session: Session, token: str) -> Principal | None:
 
 def revoke(session: Session, key_id: str) -> bool:
     """End a key at once; False if there is none or it was revoked before."""
-    key = session.get(Key, key_id)
-    if key is None or key.revoked_at is not None:
-        return False
-    key.revoked_at = now()
-    return True
+    return end(session.get(Key, key_id))
 
 
 def list_all(session: Session) -> Sequence[Key]:
@@ -80,11 +83,21 @@ def list_all(session: Session) -> Sequence[Key]:
     return session.scalars(query).all()
 
 
-class StoredKey(Protocol):
-    """What is kept of a key, of whichever table."""
+def give_secret(session: Session, key: Row) -> NewKey[Row]:
+    """Store a key of either table under a new id, with a secret of 256 random bits."""
+    secret = secrets.token_urlsafe(32)
+    key.id, key.secret_hash = secrets.token_hex(6), hash_secret(secret)
+    session.add(key)
+    session.flush()
+    return NewKey(key, f"{PREFIX}_{key.id}_{secret}")
 
-    secret_hash: Any
-    revoked_at: Any
+
+def end(key: StoredKey | None) -> bool:
+    """Revoke a key of either table; False if there is none or it was revoked before."""
+    if key is None or key.revoked_at is not None:
+        return False
+    key.revoked_at = now()
+    return True
 
 
 def split(token: str) -> tuple[str, str]:

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, LargeBinary, MetaData, UniqueConstraint
-from sqlalchemy import Enum as EnumColumn
+from sqlalchemy import JSON, ForeignKey, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-
-def now() -> int:
-    """Seconds since the epoch."""
-    return int(datetime.now(UTC).timestamp())
-
-
-def _values(kind: type[Enum]) -> list[str]:
-    return [member.value for member in kind]
+from storage.declarative import COLUMN_TYPES, NAMING_CONVENTION, now
 
 
 class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012
-        dict[str, Any]: JSON,
-        bytes: LargeBinary,
-        Enum: EnumColumn(Enum, native_enum=False, length=16, values_callable=_values),
-    }
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {**COLUMN_TYPES, dict[str, Any]: JSON}  # noqa: RUF012
 
 
 class WeightSource(StrEnum):
@@ -330,7 +310,7 @@ class VersionState(StrEnum):
 
 
 class SharedVersion(Base):
-    """A version of shared parameters, with the retrieval quality on held-back questions."""
+    """A version of shared parameters, and what its trial on held-back questions said."""
 
     __tablename__ = "shared_version"
     plan_hash: Mapped[str] = mapped_column(ForeignKey("known_plan.plan_hash"), primary_key=True)

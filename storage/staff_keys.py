@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage import keys
 from storage.coordinator_tables import Role, StaffKey
-from storage.node_tables import now
+from storage.keys import NewKey
 
 
-@dataclass(frozen=True, slots=True)
-class NewStaffKey:
-    """A fresh key; `token` is what the client sends and is not kept anywhere."""
-
-    key: StaffKey
-    token: str
-
-    def __repr__(self) -> str:
-        return f"NewStaffKey(key={self.key.id})"
-
-
-def create(session: Session, label: str, role: Role) -> NewStaffKey:
+def create(session: Session, label: str, role: Role) -> NewKey[StaffKey]:
     """Make a key."""
-    secret = secrets.token_urlsafe(32)
-    key = StaffKey(
-        id=secrets.token_hex(6), secret_hash=keys.hash_secret(secret), label=label, role=role
-    )
-    session.add(key)
-    session.flush()
-    return NewStaffKey(key, f"{keys.PREFIX}_{key.id}_{secret}")
+    return keys.give_secret(session, StaffKey(label=label, role=role))
 
 
 def verify(session: Session, token: str) -> StaffKey | None:
@@ -45,11 +26,7 @@ def verify(session: Session, token: str) -> StaffKey | None:
 
 def revoke(session: Session, key_id: str) -> bool:
     """End a key at once; False if there is none or it was revoked before."""
-    key = session.get(StaffKey, key_id)
-    if key is None or key.revoked_at is not None:
-        return False
-    key.revoked_at = now()
-    return True
+    return keys.end(session.get(StaffKey, key_id))
 
 
 def list_all(session: Session) -> Sequence[StaffKey]:

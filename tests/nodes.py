@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from retrieval.store import AssistantStore, NewDocument
 from storage.database import Database
 from storage.files import new_private, sync
 from storage.home import NodeHome
-from storage.node_tables import Assistant, Document, ItemState, Job
+from storage.node_tables import Assistant, Chunk, Document, ItemState, Job
 from storage.settings import NodeSettings
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +97,12 @@ class Node:
             own = select(Document.id).where(Document.assistant_id == assistant_id)
             return set(session.scalars(own))
 
+    def text(self, document_id: str) -> str:
+        """The passages of a document, a line each."""
+        with self.database.read() as session:
+            own = select(Chunk.text).where(Chunk.document_id == document_id)
+            return "\n".join(session.scalars(own.order_by(Chunk.position)))
+
 
 @contextmanager
 def open_node(root: Path, embedder: Any, parser: Any = None, **settings: Any) -> Iterator[Node]:
@@ -166,6 +172,13 @@ def new_document(
 def unit_vectors(rng: np.random.Generator, n: int, dimension: int = 8) -> Vectors:
     vectors = rng.normal(size=(n, dimension)).astype(np.float32)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + JOB_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def files_holding(root: Path, needles: Iterable[bytes]) -> set[tuple[str, bytes]]:

@@ -19,6 +19,7 @@ from api.coordinator.participant.work import Watcher
 from api.coordinator.unavailable import PASSING, unavailable
 from api.errors import ApiError
 from api.metrics import MeasuringMiddleware, RequestMetrics
+from api.openapi import DocumentedAPI
 from api.slow_bodies import SlowBodyMiddleware
 from federation.coordinator.driver import Driver
 from federation.coordinator.refused import Kind, RefusedError
@@ -50,7 +51,7 @@ def create_app(coordinator: Coordinator, *, drive: bool = True) -> FastAPI:
             await to_thread.run_sync(driver.stop)
         await to_thread.run_sync(coordinator.close)
 
-    app = FastAPI(
+    app = DocumentedAPI(
         title="Alcove coordinator",
         version="1",
         description="Trains shared adapters from sums that it can open only in aggregate.",

@@ -7,13 +7,15 @@ from typing import Annotated
 from fastapi import Path, Query
 from pydantic import AfterValidator, Field
 
+from federation import plan
+
 LARGEST_ID = 2**53 - 1
 """What both databases, and a JSON number, can hold."""
 
 LARGEST_PLAN = 64 << 20
 """Bytes of a request with a plan: its basis, public passages and first parameters are in it."""
 
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+NAME = f"^{plan.NAME.pattern}$"
 KEY_ID = r"^[0-9a-f]{1,64}$"
 
 PopulationName = Annotated[str, Path(pattern=NAME)]

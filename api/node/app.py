@@ -27,6 +27,7 @@ from api.node import (
 )
 from api.node.auth import KeyMiddleware
 from api.node.node import Node
+from api.openapi import DocumentedAPI
 from api.slow_bodies import SlowBodyMiddleware
 from storage.settings import MEBIBYTE
 
@@ -68,7 +69,7 @@ def create_app(
             await node.models.engine.close()
         await to_thread.run_sync(node.close)
 
-    app = FastAPI(
+    app = DocumentedAPI(
         title="Alcove node",
         version="1",
         description="Private assistants that answer from their own documents.",

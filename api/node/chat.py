@@ -37,8 +37,9 @@ from generation.engine import (
 )
 from generation.prompt import is_helper_task
 from retrieval.search import Hit
+from storage.declarative import now
 from storage.keys import Principal
-from storage.node_tables import Assistant, now
+from storage.node_tables import Assistant
 
 router = APIRouter(
     prefix="/v1/chat", tags=["OpenAI"], responses=responses(400, 401, 404, 429, 502, 503)

@@ -19,7 +19,7 @@ from storage import keys
 from storage.database import Database
 from storage.home import HomeError, NodeHome
 from storage.keys import NewKey
-from storage.node_tables import Assistant, Scope
+from storage.node_tables import Assistant, Key, Scope
 from storage.settings import NodeSettings
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Node:
         return CrossEncoderReranker(self.settings.reranker)
 
 
-def create(settings: NodeSettings) -> NewKey:
+def create(settings: NodeSettings) -> NewKey[Key]:
     """Make a node in the folder of `settings`; returns its first key, which sees everything.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -20,6 +20,14 @@ router = APIRouter(
     tags=["Federation"],
     responses=responses(400, 401, 403, 404),
 )
+
+JSON_LINES: dict[str, Any] = {
+    "requestBody": {
+        "description": "A question in each line, as JSON.",
+        "required": True,
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
 
 
 class QuestionBody(BaseModel):
@@ -45,7 +53,7 @@ class Removed(BaseModel):
     removed: int
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, openapi_extra=JSON_LINES)
 async def add_questions(node: NodeDep, assistant: OwnedAssistant, request: Request) -> Stored:
     """Labelled questions as JSON lines: {"question", "relevant": [...], "answer", "subject"}.
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from cli.client import Address, open_client, pinned, running_server
+from cli.coordinator.options import Place
 from cli.errors import WRONG_USAGE, CommandError, os_error_message
 from storage.coordinator_home import CoordinatorHome
 from storage.settings import LOOPBACK
@@ -19,28 +20,28 @@ WHAT = "coordinator"
 
 
 @contextmanager
-def coordinator_client(
-    home: Path, url: str | None, key: str | None, certificate: Path | None
-) -> Iterator[httpx.Client]:
+def coordinator_client(at: Place) -> Iterator[httpx.Client]:
     """A client for the time of a command; a response that is no success raises RefusedError.
 
     Raises:
         CommandError: there is no coordinator, none is served, or it stopped answering.
     """
-    if url is None:
-        address = local_address(home)
+    if at.url is None:
+        address = local_address(at.home)
         if address is None:
             raise CommandError(
-                f"the coordinator in {home} is not served: run `alcove coordinator serve`, or "
+                f"the coordinator in {at.home} is not served: run `alcove coordinator serve`, or "
                 "name another with --url and --key"
             )
         with open_client(address, what=WHAT) as client:
             yield client
         return
-    if key is None:
+    if at.key is None:
         raise CommandError("--url needs --key, a key of yours at that coordinator", WRONG_USAGE)
-    _check_url(url)
-    with open_client(Address(url, key, None), what=WHAT, trust=_trust(certificate)) as client:
+    _check_url(at.url)
+    with open_client(
+        Address(at.url, at.key, None), what=WHAT, trust=_trust(at.certificate)
+    ) as client:
         yield client
 
 
@@ -50,13 +51,13 @@ def local_address(home: Path) -> Address | None:
     Raises:
         CommandError: there is no coordinator in the folder.
     """
-    place = CoordinatorHome(home)
-    if not place.exists():
+    folder = CoordinatorHome(home)
+    if not folder.exists():
         raise CommandError(
             f"there is no coordinator in {home}: run `alcove coordinator init`, or name another "
             "with --url and --key"
         )
-    return running_server(place)
+    return running_server(folder)
 
 
 def _check_url(url: str) -> None:

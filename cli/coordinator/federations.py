@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Population, Url
+from cli.coordinator.options import Place, Population, at_coordinator
 from cli.coordinator.populations import number
 from cli.options import AsJson, Yes, confirm
 from cli.output import say, show, show_json, show_table, when
@@ -40,7 +40,9 @@ Cohort = Annotated[int | None, typer.Option("--cohort", help="Nodes invited to a
 
 
 @app.command()
+@at_coordinator
 def preview(
+    place: Place,
     plan: PlanFile,
     federation: Federation = None,
     population: OfPopulation = None,
@@ -48,17 +50,11 @@ def preview(
     epsilon: Epsilon = None,
     rounds: Rounds = None,
     cohort: Cohort = None,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a plan would mean; nothing is stored. Options go before what the file says."""
-    from cli.coordinator.client import coordinator_client
-
     request = _request(plan, federation, population, mode, epsilon, rounds, cohort)
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.post("/v1/admin/federations/preview", json=request).json()
     if as_json:
         show_json(found)
@@ -67,7 +63,9 @@ def preview(
 
 
 @app.command()
+@at_coordinator
 def create(
+    place: Place,
     plan: PlanFile,
     federation: Federation = None,
     population: OfPopulation = None,
@@ -75,17 +73,11 @@ def create(
     epsilon: Epsilon = None,
     rounds: Rounds = None,
     cohort: Cohort = None,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign a plan and set its rounds aside in the budget. Options go before what the file says."""
-    from cli.coordinator.client import coordinator_client
-
     request = _request(plan, federation, population, mode, epsilon, rounds, cohort)
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         made = client.post("/v1/admin/federations", json=request).json()
     if as_json:
         show_json(made)
@@ -94,19 +86,11 @@ def create(
 
 
 @app.command("list")
-def list_federations(
-    population: Population = None,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def list_federations(place: Place, population: Population = None, as_json: AsJson = False) -> None:
     """List federations."""
-    from cli.coordinator.client import coordinator_client
-
     only = {} if population is None else {"population": population}
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get("/v1/admin/federations", params=only).json()
     if as_json:
         show_json(found)
@@ -116,92 +100,62 @@ def list_federations(
 
 
 @app.command("show")
-def show_plan(
-    name: Name,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-) -> None:
+@at_coordinator
+def show_plan(place: Place, name: Name) -> None:
     """Print a federation with its signed plan, as JSON."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         show_json(client.get(f"/v1/admin/federations/{quoted(name)}").json())
 
 
 @app.command()
-def start(
-    name: Name,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def start(place: Place, name: Name, as_json: AsJson = False) -> None:
     """Run rounds from now on."""
-    _move("start", name, None, (home, url, key, certificate), as_json)
+    _move("start", name, None, place, as_json)
 
 
 @app.command()
-def pause(
-    name: Name,
-    reason: Why = "",
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def pause(place: Place, name: Name, reason: Why = "", as_json: AsJson = False) -> None:
     """Open no more rounds; one that has begun goes on."""
-    _move("pause", name, reason, (home, url, key, certificate), as_json)
+    _move("pause", name, reason, place, as_json)
 
 
 @app.command()
-def resume(
-    name: Name,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def resume(place: Place, name: Name, as_json: AsJson = False) -> None:
     """Go on after a pause."""
-    _move("resume", name, None, (home, url, key, certificate), as_json)
+    _move("resume", name, None, place, as_json)
 
 
 @app.command()
+@at_coordinator
 def stop(
+    place: Place,
     name: Name,
     reason: Why = "",
     yes: Yes = False,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """End a federation for ever; what it has not spent is given back."""
     confirm(f"Stop {name} for ever?", yes)
-    _move("stop", name, reason, (home, url, key, certificate), as_json)
+    _move("stop", name, reason, place, as_json)
 
 
 @app.command()
+@at_coordinator
 def rounds(
+    place: Place,
     name: Name,
     limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1, max=1000)] = 20,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """List rounds with their stages and reasons."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         path = f"/v1/admin/federations/{quoted(name)}/rounds"
         found = client.get(path, params={"limit": limit}).json()
     if as_json:
@@ -237,15 +191,11 @@ def _request(
     return read_plan_file(plan) | {k: value for k, value in given.items() if value is not None}
 
 
-Place = tuple[Path, str | None, str | None, Path | None]
-
-
 def _move(action: str, name: str, reason: str | None, place: Place, as_json: bool) -> None:
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
     body = None if reason is None else {"reason": reason}
-    with coordinator_client(*place) as client:
+    with place.client() as client:
         moved = client.post(f"/v1/admin/federations/{quoted(name)}/{action}", json=body).json()
     if as_json:
         show_json(moved)

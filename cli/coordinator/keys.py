@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Url
+from cli.coordinator.options import Place, at_coordinator
 from cli.options import AsJson
 from cli.output import say, show, show_json, show_table, when
 
@@ -20,19 +20,15 @@ class KeyRole(StrEnum):
 
 
 @app.command()
+@at_coordinator
 def create(
+    place: Place,
     role: Annotated[KeyRole, typer.Option(help="admin: manages; auditor: reads.")],
     label: Annotated[str, typer.Option(help="Whose key it is.")] = "",
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, which is done this once."""
-    from cli.coordinator.client import coordinator_client
-
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         made = client.post("/v1/admin/keys", json={"label": label, "role": role.value}).json()
     if as_json:
         show_json(made)
@@ -42,17 +38,10 @@ def create(
 
 
 @app.command("list")
-def list_keys(
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def list_keys(place: Place, as_json: AsJson = False) -> None:
     """List all keys, revoked ones too."""
-    from cli.coordinator.client import coordinator_client
-
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get("/v1/admin/keys").json()
     if as_json:
         show_json(found)
@@ -65,19 +54,16 @@ def list_keys(
 
 
 @app.command()
+@at_coordinator
 def revoke(
+    place: Place,
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as listed.")],
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """End a key at once."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         client.delete(f"/v1/admin/keys/{quoted(key_id)}")
     if as_json:
         show_json({"revoked": key_id})

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Population, Url
+from cli.coordinator.options import Place, Population, at_coordinator
 from cli.options import AsJson, Yes, confirm
 from cli.output import show, show_json, show_table, when
 
@@ -16,19 +16,11 @@ ParticipantId = Annotated[int, typer.Argument(metavar="ID", help="As listed.", m
 
 
 @app.command("list")
-def list_participants(
-    population: Population = None,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def list_participants(place: Place, population: Population = None, as_json: AsJson = False) -> None:
     """List participants with their fingerprints."""
-    from cli.coordinator.client import coordinator_client
-
     only = {} if population is None else {"population": population}
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get("/v1/admin/participants", params=only).json()
     if as_json:
         show_json(found)
@@ -38,37 +30,25 @@ def list_participants(
 
 
 @app.command()
-def approve(
-    participant: ParticipantId,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def approve(place: Place, participant: ParticipantId, as_json: AsJson = False) -> None:
     """Let a participant in, once its fingerprint was compared with its owner's."""
-    from cli.coordinator.client import coordinator_client
-
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.post(f"/v1/admin/participants/{participant}/approve").json()
     _shown(found, as_json)
 
 
 @app.command()
+@at_coordinator
 def revoke(
+    place: Place,
     participant: ParticipantId,
     yes: Yes = False,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Shut a participant out at once and for ever."""
-    from cli.coordinator.client import coordinator_client
-
     confirm(f"Revoke participant {participant} for ever?", yes)
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.post(f"/v1/admin/participants/{participant}/revoke").json()
     _shown(found, as_json)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Url
+from cli.coordinator.options import Place, at_coordinator
 from cli.options import AsJson, Yes, confirm
 from cli.output import show, show_json, show_table
 
@@ -23,7 +23,9 @@ class LimitUnit(StrEnum):
 
 
 @app.command()
+@at_coordinator
 def create(
+    place: Place,
     name: Name,
     unit: Annotated[LimitUnit, typer.Option(help="Whom the limit protects.")],
     epsilon: Annotated[float, typer.Option(help="The most that all federations may spend.")],
@@ -38,37 +40,25 @@ def create(
             help="Take the order at which this plan fits most often; nothing is created of it.",
         ),
     ] = None,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Make a population with a limit, of which only epsilon can be changed later."""
-    from cli.coordinator.client import coordinator_client
     from cli.coordinator.plan_file import read_plan_file
 
     new: dict[str, Any] = {
         "name": name, "unit": unit.value, "epsilon": epsilon, "delta": delta, "order": order,
         "plan": None if plan is None else {"population": name, **read_plan_file(plan)},
     }  # fmt: skip
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         made = client.post("/v1/admin/populations", json=new).json()
     _shown(made, as_json)
 
 
 @app.command("list")
-def list_populations(
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def list_populations(place: Place, as_json: AsJson = False) -> None:
     """List populations with what is spent, reserved and left."""
-    from cli.coordinator.client import coordinator_client
-
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get("/v1/admin/populations").json()
     if as_json:
         show_json(found)
@@ -77,41 +67,31 @@ def list_populations(
 
 
 @app.command()
+@at_coordinator
 def limit(
+    place: Place,
     name: Name,
     epsilon: Annotated[float, typer.Option(help="The new epsilon.")],
     yes: Yes = False,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Lower the limit, or raise it, which is a new promise; the ledger says so for ever."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
     confirm(f"Change the limit of {name} to epsilon {epsilon}?", yes)
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         path = f"/v1/admin/populations/{quoted(name)}"
         changed = client.patch(path, json={"epsilon": epsilon}).json()
     _shown(changed, as_json)
 
 
 @app.command()
-def roster(
-    name: Name,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def roster(place: Place, name: Name, as_json: AsJson = False) -> None:
     """Show the approved participants, for owners to compare fingerprints."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get(f"/v1/admin/populations/{quoted(name)}/roster").json()
     if as_json:
         show_json(found)

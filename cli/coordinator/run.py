@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Url
+from cli.coordinator.options import DEFAULT_HOME, Home, Place, at_coordinator
 from cli.errors import CommandError, readable_home_errors, readable_settings_errors
 from cli.options import AsJson
 from cli.output import say, show, show_json, show_table
@@ -93,20 +93,16 @@ def serve(
 
 def _serve(coordinator: Coordinator, settings: CoordinatorSettings, as_json: bool) -> None:
     from cli.coordinator.server import forget_key, serve, session_key
-    from cli.listening import Tls, check_tls, listen, own_certificate, url_of
+    from cli.listening import listen, own_certificate, tls_of, url_of
 
-    tls = None
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        tls = Tls(settings.tls_certificate, settings.tls_key)
-        check_tls(tls)
+    tls = tls_of(settings)
     home = coordinator.home
     left = left_behind(home.address)
     if left is not None:
         forget_key(coordinator, left)
     with listen(settings.host, settings.port) as listener, session_key(coordinator) as key:
         url = url_of(listener, tls)
-        own = None if tls is None else own_certificate(tls.certificate)
-        home.announce(url, key, own)
+        home.announce(url, key, own_certificate(tls))
         try:
             if as_json:
                 show_json({"url": url, "home": str(home.root)})
@@ -125,26 +121,21 @@ def left_behind(address: Path) -> str | None:
         return None
 
 
-def status(
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def status(place: Place, as_json: AsJson = False) -> None:
     """Say whether the coordinator is served, where, and what runs on it."""
-    from cli.coordinator.client import coordinator_client, local_address
+    from cli.coordinator.client import local_address
 
-    if url is None and (address := local_address(home)) is None:
+    if place.url is None and (address := local_address(place.home)) is None:
         if as_json:
             show_json({"state": "stopped", "url": None, "fingerprint": None, "federations": None})
         else:
-            show(f"{home}: stopped")
+            show(f"{place.home}: stopped")
         return
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         identity = client.get("/v1/audit/coordinator").json()
         found = client.get("/v1/audit/federations").json()["data"]
-    where = url or (address.url if address is not None else None)
+    where = place.url or (address.url if address is not None else None)
     rows = [(f["name"], f["population"], f["state"], f["reason"]) for f in found]
     if as_json:
         named = [dict(zip(("name", "population", "state", "reason"), r, strict=True)) for r in rows]

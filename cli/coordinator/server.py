@@ -17,16 +17,12 @@ from uvicorn.supervisors import Multiprocess
 from api.coordinator.app import app_from_environment
 from api.coordinator.coordinator import Coordinator
 from cli import logs
+from cli.listening import Tls, uvicorn_config
 from storage import keys, staff_keys
 from storage.coordinator_tables import Role, StaffKey
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from cli.listening import Tls
-
-GRACE_SECONDS = 3
-"""What still runs then is cut: long polls, above all, which nodes simply repeat."""
 
 PR_SET_PDEATHSIG = 1
 PARENT = "ALCOVE_COORDINATOR_PARENT"
@@ -35,20 +31,7 @@ PARENT = "ALCOVE_COORDINATOR_PARENT"
 
 def serve(listener: socket.socket, workers: int, tls: Tls | None) -> None:
     """Serve the coordinator that ALCOVE_COORDINATOR_HOME names until SIGINT or SIGTERM."""
-    config = uvicorn.Config(
-        "cli.coordinator.server:worker_app",
-        factory=True,
-        workers=workers,
-        lifespan="on",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        ssl_certfile=tls.certificate if tls else None,
-        ssl_keyfile=tls.key if tls else None,
-    )
+    config = uvicorn_config("cli.coordinator.server:worker_app", tls, factory=True, workers=workers)
     if workers == 1:
         uvicorn.Server(config).run([listener])
     else:

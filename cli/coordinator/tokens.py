@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Population, Url
+from cli.coordinator.options import Place, Population, at_coordinator
 from cli.options import AsJson
 from cli.output import say, show, show_json, show_table, when
 
@@ -16,21 +16,17 @@ DAY = 86_400
 
 
 @app.command()
+@at_coordinator
 def create(
+    place: Place,
     population: Annotated[str, typer.Argument(help="The population that the node joins.")],
     label: Annotated[str, typer.Option(help="Whose token it is.")] = "",
     days: Annotated[float, typer.Option(help="How long it holds.", min=0.001, max=90)] = 7,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token and print it, which is done this once."""
-    from cli.coordinator.client import coordinator_client
-
     new = {"population": population, "label": label, "expires_in": max(60, round(days * DAY))}
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         made = client.post("/v1/admin/tokens", json=new).json()
     if as_json:
         show_json(made)
@@ -41,19 +37,11 @@ def create(
 
 
 @app.command("list")
-def list_tokens(
-    population: Population = None,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def list_tokens(place: Place, population: Population = None, as_json: AsJson = False) -> None:
     """List tokens, used ones too. Their secrets are not kept."""
-    from cli.coordinator.client import coordinator_client
-
     only = {} if population is None else {"population": population}
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get("/v1/admin/tokens", params=only).json()
     if as_json:
         show_json(found)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.coordinator.options import DEFAULT_HOME, Certificate, Home, Key, Url
+from cli.coordinator.options import Place, at_coordinator
 from cli.options import AsJson
 from cli.output import show, show_json, show_table, when
 
@@ -18,19 +18,12 @@ Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The version.", mi
 
 
 @app.command("list")
-def list_versions(
-    name: Name,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def list_versions(place: Place, name: Name, as_json: AsJson = False) -> None:
     """List versions, the oldest first."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         found = client.get(f"/v1/admin/federations/{quoted(name)}/versions").json()
     if as_json:
         show_json(found)
@@ -44,62 +37,40 @@ def list_versions(
 
 
 @app.command()
-def promote(
-    name: Name,
-    version: Number,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def promote(place: Place, name: Name, version: Number, as_json: AsJson = False) -> None:
     """Tell nodes to try this version; whether they do is theirs to decide."""
-    _tell(name, f"versions/{version}/promote", (home, url, key, certificate), as_json)
+    _tell(name, f"versions/{version}/promote", place, as_json)
 
 
 @app.command("roll-back")
-def roll_back(
-    name: Name,
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
-    as_json: AsJson = False,
-) -> None:
+@at_coordinator
+def roll_back(place: Place, name: Name, as_json: AsJson = False) -> None:
     """Tell nodes to try the version before the promoted one."""
-    _tell(name, "roll-back", (home, url, key, certificate), as_json)
+    _tell(name, "roll-back", place, as_json)
 
 
 @app.command()
+@at_coordinator
 def download(
+    place: Place,
     name: Name,
     version: Number,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    home: Home = DEFAULT_HOME,
-    url: Url = None,
-    key: Key = None,
-    certificate: Certificate = None,
 ) -> None:
     """Write the parameters of a version: float32, little-endian."""
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(home, url, key, certificate) as client:
+    with place.client() as client:
         path = f"/v1/admin/federations/{quoted(name)}/versions/{version}/parameters"
         output.write_bytes(client.get(path).content)
     show(f"{output}: version {version} of {name}")
 
 
-def _tell(
-    name: str,
-    action: str,
-    place: tuple[Path, str | None, str | None, Path | None],
-    as_json: bool,
-) -> None:
+def _tell(name: str, action: str, place: Place, as_json: bool) -> None:
     from cli.client import quoted
-    from cli.coordinator.client import coordinator_client
 
-    with coordinator_client(*place) as client:
+    with place.client() as client:
         told = client.post(f"/v1/admin/federations/{quoted(name)}/{action}").json()
     if as_json:
         show_json(told)

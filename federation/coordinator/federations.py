@@ -21,12 +21,13 @@ from privacy.budget import Budget, BudgetError, BudgetExceededError, Event, Step
 from privacy.signing import Domain
 from storage.coordinator_tables import Blob, Federation, FederationState, Round
 
-STARTABLE = {
+ALLOWED_FROM = {
     "start": (FederationState.CREATED,),
     "pause": (FederationState.RUNNING,),
     "resume": (FederationState.PAUSED,),
     "stop": (FederationState.CREATED, FederationState.RUNNING, FederationState.PAUSED),
 }
+"""The states in which an admin's action is accepted."""
 
 
 def create(
@@ -203,7 +204,7 @@ def _move(
         population = get(session, name).population
         populations.lock(session, population)
         federation = get(session, name, lock=True)
-        if federation.state not in STARTABLE[action]:
+        if federation.state not in ALLOWED_FROM[action]:
             raise conflict(
                 "wrong_state", f"cannot {action} it: the federation is {federation.state}"
             )

@@ -11,7 +11,8 @@ from privacy.canonical import canonical_bytes, parse_canonical
 from privacy.limits import RenyiFilter
 from privacy.records import from_json, to_json
 from storage.database import Database
-from storage.node_tables import ConsentPolicyRow, now
+from storage.declarative import now
+from storage.node_tables import ConsentPolicyRow
 
 
 class PolicyError(ValueError):

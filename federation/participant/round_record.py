@@ -13,8 +13,9 @@ from federation.invitation import Announcement
 from federation.secagg import Snapshot
 from privacy.receipts import Receipt, SignedStatement
 from storage.database import Database
+from storage.declarative import now
 from storage.files import write_private
-from storage.node_tables import Contribution, FormerIdentity, KnownPlan, Outcome, now
+from storage.node_tables import Contribution, FormerIdentity, KnownPlan, Outcome
 
 
 class RoundRecord:

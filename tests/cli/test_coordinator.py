@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from cli.coordinator.client import coordinator_client
+from cli.coordinator.options import Place
 from cli.coordinator.plan_file import read_plan_file
 from cli.errors import CommandError
 from federation.roster import read_fingerprint
@@ -145,7 +146,7 @@ def test_a_coordinator_that_cannot_be_reached(
 ) -> None:
     with (
         pytest.raises(CommandError) as refused,
-        coordinator_client(Path("/nonexistent"), url, key, None) as client,
+        coordinator_client(Place(Path("/nonexistent"), url, key)) as client,
     ):
         client.get("/v1/admin/keys")
     assert message in str(refused.value) and refused.value.exit_code == code

@@ -184,7 +184,6 @@ def test_relevance_is_decided_by_similarity_and_spares_the_first() -> None:
     assert relevant_passages([first, second, third]) == (first, second)
     assert relevant_passages([first, third]) == ()
     assert relevant_passages([]) == ()
-    assert relevant_passages([first, third], threshold=0.15) == (first, third)
 
 
 def test_helper_prompts_of_open_webui_are_told_apart() -> None:

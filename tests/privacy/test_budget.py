@@ -1,4 +1,4 @@
-"""Budgets and odometers: replay, the Renyi filter, reservations, charges and crashes."""
+"""Budgets: replay, reservations, charges and crashes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dp_accounting import GaussianDpEvent, NeighboringRelation
-from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,157 +20,15 @@ from privacy.budget import (
     BudgetError,
     BudgetExceededError,
     Event,
-    Odometer,
     Step,
     charge_then_open,
     event_from_json,
     event_to_json,
 )
 from privacy.canonical import canonical_bytes, parse_canonical
-from privacy.guarantee import DeltaTerms, View
-from privacy.limits import DELTA_RESERVE, Loss, RenyiFilter, Run, Unit
-from privacy.plan import Mode, PrivacyPlan
+from privacy.limits import RenyiFilter, Run, Unit
 from privacy.records import RecordError
-
-
-def gaussian_run(
-    name: str,
-    noise_multiplier: float,
-    participations: int = 1000,
-    unit: Unit = Unit.SUBJECT,
-    failure: float = 0.0,
-) -> Run:
-    """A run whose loss is that of the Gaussian mechanism (Mironov, 1702.07476, Corollary 3)."""
-    rdp = tuple(order / (2 * noise_multiplier**2) for order in ORDERS)
-    return Run(name, unit, participations, Loss(rdp, DeltaTerms(failure, 0.0, 0.0)))
-
-
-def opened(limit: RenyiFilter) -> Budget:
-    return Budget([Event(0, limit=limit)])
-
-
-def apply(log: Budget | Odometer, events: tuple[Event, ...]) -> tuple[Event, ...]:
-    for event in events:
-        log.record(event)
-    return events
-
-
-LIMIT = RenyiFilter(Unit.SUBJECT, order=12, epsilon=3.0, delta=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("order", "epsilon", "delta"), [(4, 8.0, 1e-4), (12, 3.0, 1e-6), (64, 0.5, 1e-9)]
-)
-def test_the_capacity_means_the_limit_according_to_dp_accounting(
-    order: int, epsilon: float, delta: float
-) -> None:
-    limit = RenyiFilter(Unit.NODE, order, epsilon, delta)
-    accountant = RdpAccountant([order], NeighboringRelation.REPLACE_SPECIAL)
-    accountant.compose(GaussianDpEvent(math.sqrt(order / (2 * limit.capacity))))
-    assert accountant.get_epsilon((1 - DELTA_RESERVE) * delta) == pytest.approx(epsilon, rel=1e-12)
-
-
-@pytest.mark.parametrize("order", [1, 0, -3, 129, 2048])
-def test_a_limit_needs_an_accounted_order(order: int) -> None:
-    with pytest.raises(ValueError, match="order"):
-        RenyiFilter(Unit.NODE, order, 3.0, 1e-6)
-
-
-def test_the_chosen_order_admits_most_participations() -> None:
-    """p=5 of z=4 costs 2.736 at delta=1e-6 at the best order: see the test of two federations."""
-    run = Run.of_plan("a", client_plan(4.0, 5, 20))
-    chosen = RenyiFilter.for_run(run, 2.75, 1e-6)
-    assert chosen.unit is Unit.NODE
-    assert chosen.admits(run.loss.times(5))
-    assert not chosen.admits(run.loss.times(6))
-    for order in range(8, 128):
-        other = RenyiFilter(Unit.NODE, order, 2.75, 1e-6)
-        assert other.capacity / run.loss.rdp[ORDERS.index(order)] <= (
-            chosen.capacity / run.loss.rdp[ORDERS.index(chosen.order)]
-        )
-    with pytest.raises(ValueError, match="no loss is small enough"):
-        RenyiFilter.for_run(run, 1e-9, 1e-6)
-
-
-def test_a_limit_that_no_loss_can_meet_is_refused() -> None:
-    with pytest.raises(ValueError, match="higher order"):
-        RenyiFilter(Unit.NODE, 2, 3.0, 1e-6)
-
-
-def test_the_filter_stays_at_its_order_although_another_would_admit_more() -> None:
-    limit = RenyiFilter(Unit.SUBJECT, order=64, epsilon=3.0, delta=1e-6)
-    run = gaussian_run("a", noise_multiplier=10.0)
-    budget = opened(limit)
-    rounds = 9
-    best, best_order = rdp_to_epsilon(np.asarray(run.loss.times(rounds).rdp), limit.delta)
-    assert best < limit.epsilon
-    assert best_order != limit.order
-    assert rounds * run.loss.rdp[ORDERS.index(64)] > limit.capacity
-    assert budget.would_exceed(run, rounds)
-    assert not budget.would_exceed(run, rounds - 1)
-    with pytest.raises(BudgetExceededError):
-        budget.reserve(run, [str(i) for i in range(rounds)])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        RenyiFilter(Unit.SUBJECT, order=16, epsilon=3.0, delta=1e-6),
-        RenyiFilter(Unit.NODE, order=12, epsilon=3.0, delta=1e-6),
-        RenyiFilter(Unit.SUBJECT, order=12, epsilon=3.0, delta=1e-5),
-    ],
-)
-def test_order_unit_and_delta_are_fixed_when_the_log_is_opened(changed: RenyiFilter) -> None:
-    budget = opened(LIMIT)
-    with pytest.raises(BudgetError, match="fixed"):
-        budget.record(Event(1, limit=changed))
-    assert budget.limit == LIMIT
-
-
-def test_epsilon_may_be_lowered_below_what_is_spent() -> None:
-    budget = opened(LIMIT)
-    run = gaussian_run("a", 5.0)
-    apply(budget, budget.reserve(run, ["1", "2"]))
-    apply(budget, budget.charge("a", "1"))
-    budget.record(budget.change_epsilon(1.1))
-    assert budget.limit.epsilon == 1.1
-    assert budget.epsilon_spent() > 1.1
-    assert budget.would_exceed(run, 0)
-
-
-def test_failures_have_a_bound_of_their_own() -> None:
-    budget = opened(LIMIT)
-    failure = DELTA_RESERVE * LIMIT.delta
-    assert not budget.would_exceed(gaussian_run("a", 1e6, failure=failure), 1)
-    assert budget.would_exceed(gaussian_run("a", 1e6, failure=failure), 2)
-    sampler = Run("b", Unit.SUBJECT, 1, Loss((0.0,) * len(ORDERS), DeltaTerms(0.0, 0.0, failure)))
-    assert budget.would_exceed(sampler, 1)
-
-
-def test_a_limit_for_nodes_refuses_runs_that_protect_subjects() -> None:
-    nodes = opened(RenyiFilter(Unit.NODE, order=12, epsilon=3.0, delta=1e-6))
-    with pytest.raises(BudgetError, match="whole nodes"):
-        nodes.would_exceed(gaussian_run("a", 1e6, unit=Unit.SUBJECT), 1)
-    subjects = opened(LIMIT)
-    apply(subjects, subjects.reserve(gaussian_run("a", 5.0, unit=Unit.NODE), ["1"]))
-    apply(subjects, subjects.charge("a", "1"))
-    assert subjects.epsilon_spent() > 0
-
-
-def client_plan(noise_multiplier: float, participations: int, rounds: int) -> PrivacyPlan:
-    return PrivacyPlan(
-        mode=Mode.CLIENT,
-        dimension=1024,
-        clip_norm=1.0,
-        grid=1 / 3200,
-        noise_multiplier=noise_multiplier,
-        cohort=100,
-        min_survivors=80,
-        colluders=5,
-        rounds=rounds,
-        max_participations=participations,
-        delta=1e-6,
-    )
+from tests.privacy.runs import CLIENT_PLAN, LIMIT, apply, gaussian_run, opened
 
 
 def test_two_federations_share_one_population() -> None:
@@ -184,13 +40,13 @@ def test_two_federations_share_one_population() -> None:
     budget = opened(RenyiFilter(Unit.NODE, order=8, epsilon=4.1, delta=1e-6))
     epsilons = []
     for name in ("first", "second"):
-        run = Run.of_plan(name, client_plan(4.0, participations=5, rounds=20))
+        run = Run.of_plan(name, CLIENT_PLAN)
         apply(budget, budget.reserve(run, [str(i) for i in range(20)]))
         for i in range(20):
             apply(budget, budget.charge(name, str(i)))
         epsilons.append(rdp_to_epsilon(np.asarray(budget.spent().rdp), 1e-6)[0])
     assert epsilons == pytest.approx([2.736, 4.012], abs=1e-3)
-    third = Run.of_plan("third", client_plan(4.0, 5, 20))
+    third = Run.of_plan("third", CLIENT_PLAN)
     with pytest.raises(BudgetExceededError):
         budget.reserve(third, ["0"])
 
@@ -375,62 +231,6 @@ def test_no_crash_opens_a_sum_without_a_stored_charge(crash_at: str) -> None:
         assert Budget(disk).spent() == run.loss
 
 
-def test_an_odometer_counts_every_coordinator_and_stops() -> None:
-    odometer = Odometer([Event(0, limit=LIMIT)])
-    debits = 0
-    for coordinator in range(100):
-        run = gaussian_run(f"plan of coordinator {coordinator}", 12.0, participations=1)
-        if odometer.would_exceed(run, 1):
-            with pytest.raises(BudgetExceededError):
-                odometer.debit(run, "1")
-            break
-        apply(odometer, odometer.debit(run, "1"))
-        debits += 1
-    assert debits == math.floor(LIMIT.capacity / run.loss.rdp[ORDERS.index(LIMIT.order)])
-    assert odometer.spent().rdp[0] == pytest.approx(debits * run.loss.rdp[0])
-
-
-def test_an_odometer_enforces_participations_and_debits_a_round_once() -> None:
-    odometer = Odometer([Event(0, limit=LIMIT)])
-    run = gaussian_run("a", 50.0, participations=2)
-    apply(odometer, odometer.debit(run, "1"))
-    assert odometer.debit(run, "1") == ()
-    apply(odometer, odometer.debit(run, "2"))
-    with pytest.raises(BudgetExceededError, match="2 participations"):
-        odometer.debit(run, "3")
-    assert odometer.spent() == run.loss.times(2)
-
-
-def test_an_odometer_that_crashed_inside_a_debit_finishes_it() -> None:
-    odometer = Odometer([Event(0, limit=LIMIT)])
-    run = gaussian_run("a", 50.0, participations=1)
-    reservation = odometer.debit(run, "1")[:-1]
-    apply(odometer, reservation)
-    assert [e.step for e in apply(odometer, odometer.debit(run, "1"))] == [Step.CHARGED]
-    assert odometer.spent() == run.loss
-
-
-def test_a_restored_odometer_resumes_from_all_that_is_known() -> None:
-    run, other = gaussian_run("a", 12.0, participations=3), gaussian_run("b", 9.0)
-    complete = Odometer([Event(0, limit=LIMIT)])
-    backup = Odometer([Event(0, limit=LIMIT)])
-    for debited, round_id in ((run, "1"), (run, "2"), (other, "1")):
-        apply(complete, complete.debit(debited, round_id))
-    apply(backup, backup.debit(run, "1"))
-    for debited, round_id in ((run, "2"), (other, "1"), (run, "1")):
-        apply(backup, backup.recover(debited, round_id))
-    assert backup.spent() == complete.spent()
-    assert backup.recover(run, "2") == ()
-
-
-def test_recovered_losses_count_even_past_the_limit() -> None:
-    odometer = Odometer([Event(0, limit=LIMIT)])
-    huge = gaussian_run("a", 0.5, participations=1)
-    apply(odometer, odometer.recover(huge, "1"))
-    assert odometer.epsilon_spent() > LIMIT.epsilon
-    assert odometer.would_exceed(gaussian_run("b", 1e9), 1)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -469,16 +269,3 @@ def test_a_log_with_a_missing_event_is_refused() -> None:
                     Event(len(log), step=Step.CHARGED, run_id="a", round_id="2"),
                 ]
             )
-
-
-@pytest.mark.parametrize("number", [math.nan, math.inf, -1.0])
-def test_a_loss_that_is_not_a_number_is_refused(number: float) -> None:
-    with pytest.raises(ValueError, match="finite"):
-        Loss((number,) * len(ORDERS), DeltaTerms(0.0, 0.0, 0.0))
-
-
-def test_an_owner_who_trusts_nobody_counts_the_loss_of_a_node_alone() -> None:
-    """One share of t_min - c = 75: the Renyi divergence is 75 times as large."""
-    trusting = Run.of_plan("a", client_plan(4.0, 5, 20))
-    alone = Run.of_plan("a", client_plan(4.0, 5, 20), View.ALONE)
-    assert np.asarray(alone.loss.rdp) == pytest.approx(75 * np.asarray(trusting.loss.rdp), rel=1e-6)

@@ -10,10 +10,12 @@ import pytest
 
 from retrieval.embedding import Embedder
 from retrieval.index import IndexKind, VectorIndex
+from retrieval.parsing import ParsedDocument, ParseLimits, parse
 from retrieval.search import Reranker, Searcher
 from retrieval.store import AssistantStore, NewDocument
 from storage.database import Database
-from tests.nodes import add_assistant, open_database
+from tests.nodes import add_assistant, open_database, open_store
+from tests.retrieval.documents import LIMITS
 
 
 @dataclass
@@ -67,3 +69,29 @@ def make_shelf(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> 
     for shelf in opened:
         shelf.searcher.close()
         shelf.database.close()
+
+
+Read = Callable[..., ParsedDocument]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Parse bytes as an upload of this name."""
+
+    def _read(data: bytes, name: str, limits: ParseLimits = LIMITS) -> ParsedDocument:
+        path = tmp_path / "upload"
+        path.write_bytes(data)
+        return parse(path, name, limits)
+
+    return _read
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with open_database(tmp_path / "node.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(database: Database, tmp_path: Path) -> AssistantStore:
+    return open_store(database, add_assistant(database, "a"), tmp_path / "index")

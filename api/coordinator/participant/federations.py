@@ -6,12 +6,13 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from api.coordinator.auth import AuthorityDep, Participant
+from api.coordinator.names import FederationName, VersionNumber
 from api.coordinator.participant.schemas import (
     BYTES,
     JSON_BYTES,
     BlobHash,
-    FederationName,
-    VersionNumber,
+    octets,
+    stored_json,
 )
 from api.errors import responses
 from federation.coordinator import outbox, versions
@@ -37,7 +38,7 @@ class FederationList(BaseModel):
 def roster(authority: AuthorityDep, caller: Participant) -> Response:
     """The signed roster of the population."""
     with authority.database.look() as connection:
-        return _json(outbox.roster(connection, caller))
+        return stored_json(outbox.roster(connection, caller))
 
 
 @router.get("/federations")
@@ -59,7 +60,7 @@ def list_federations(authority: AuthorityDep, caller: Participant) -> Federation
 def plan(authority: AuthorityDep, caller: Participant, name: FederationName) -> Response:
     """The signed plan."""
     with authority.database.read() as session:
-        return _json(outbox.federation(session, caller, name).plan)
+        return stored_json(outbox.federation(session, caller, name).plan)
 
 
 @router.get(
@@ -73,7 +74,7 @@ def version(
     """The signed record of a version."""
     with authority.database.read() as session:
         outbox.federation(session, caller, name)
-        return _json(versions.get(session, name, number).record)
+        return stored_json(versions.get(session, name, number).record)
 
 
 @router.get(
@@ -87,19 +88,11 @@ def parameters(
     """The vector of a version: float32, little-endian."""
     with authority.database.read() as session:
         outbox.federation(session, caller, name)
-        return binary(versions.get(session, name, number, whole=True).parameters)
+        return octets(versions.get(session, name, number, whole=True).parameters)
 
 
 @router.get("/blobs/{sha256}", response_class=Response, responses=BYTES | responses(400, 404))
 def blob(authority: AuthorityDep, _caller: Participant, sha256: BlobHash) -> Response:
     """A public file that a plan names."""
     with authority.database.read() as session:
-        return binary(outbox.blob(session, sha256))
-
-
-def binary(data: bytes) -> Response:
-    return Response(data, media_type="application/octet-stream")
-
-
-def _json(data: bytes) -> Response:
-    return Response(data, media_type="application/json")
+        return octets(outbox.blob(session, sha256))

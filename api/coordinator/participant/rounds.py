@@ -18,6 +18,8 @@ from api.coordinator.participant.schemas import (
     RawBody,
     RoundId,
     Signature,
+    octets,
+    stored_json,
 )
 from api.coordinator.participant.uploads import received
 from api.errors import responses
@@ -54,14 +56,14 @@ class Evidence(BaseModel):
 def announcement(authority: AuthorityDep, caller: Participant, round_id: RoundId) -> Response:
     """The signed announcement."""
     with authority.database.look() as connection:
-        return _json(outbox.announcement(connection, caller, round_id))
+        return stored_json(outbox.announcement(connection, caller, round_id))
 
 
 @router.get("/rounds/{round_id}/invitation", response_class=Response, responses=JSON_BYTES | READ)
 def invitation(authority: AuthorityDep, caller: Participant, round_id: RoundId) -> Response:
     """The signed invitation, for whoever was chosen."""
     with authority.database.look() as connection:
-        return _json(outbox.invitation(connection, caller, round_id))
+        return stored_json(outbox.invitation(connection, caller, round_id))
 
 
 @router.get("/rounds/{round_id}/outgoing/{stage}", response_class=Response, responses=BYTES | READ)
@@ -71,14 +73,14 @@ def outgoing(
     """The message that the participant answers in this stage."""
     with authority.database.look() as connection:
         found = outbox.outgoing(connection, caller, round_id, stage)
-    return Response(found, media_type="application/octet-stream")
+    return octets(found)
 
 
 @router.get("/rounds/{round_id}/statement", response_class=Response, responses=JSON_BYTES | READ)
 def statement(authority: AuthorityDep, caller: Participant, round_id: RoundId) -> Response:
     """The coordinator's signed statement about the survivors, to be countersigned."""
     with authority.database.look() as connection:
-        return _json(outbox.statement(connection, caller, round_id))
+        return stored_json(outbox.statement(connection, caller, round_id))
 
 
 # Before the other stages: their limit of the body is not that of a vector.
@@ -147,7 +149,3 @@ def evidence(authority: AuthorityDep, caller: Participant) -> Evidence:
         receipts = [json.loads(receipt) for receipt in outbox.receipts(session, caller)]
         masked = outbox.masked_evidence(session, caller)
     return Evidence(receipts=receipts, masked=[MaskedBody(**asdict(one)) for one in masked])
-
-
-def _json(data: bytes) -> Response:
-    return Response(data, media_type="application/json")

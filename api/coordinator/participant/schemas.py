@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Header, Path, Request, Response
 from pydantic import StringConstraints
-
-from federation.plan import NAME
 
 HASH = r"^[0-9a-f]{64}$"
 
 Identity = Annotated[str, StringConstraints(pattern=HASH)]
-FederationName = Annotated[str, Path(pattern=f"^{NAME.pattern}$")]
 RoundId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 BlobHash = Annotated[str, Path(pattern=HASH)]
-VersionNumber = Annotated[int, Path(ge=0, lt=2**31)]
 Signature = Annotated[
     str,
     Header(
@@ -25,7 +21,8 @@ Signature = Annotated[
     ),
 ]
 
-BINARY: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string"}}}
+OCTETS = "application/octet-stream"
+BINARY: dict[str, Any] = {OCTETS: {"schema": {"type": "string"}}}
 RAW_BODY: dict[str, Any] = {"requestBody": {"required": False, "content": BINARY}}
 """For the OpenAPI document of an endpoint that reads its body as it comes."""
 BYTES: dict[int | str, dict[str, Any]] = {200: {"content": BINARY}}
@@ -37,3 +34,12 @@ async def _raw_body(request: Request) -> bytes:
 
 
 RawBody = Annotated[bytes, Depends(_raw_body)]
+
+
+def octets(data: bytes) -> Response:
+    return Response(data, media_type=OCTETS)
+
+
+def stored_json(data: bytes) -> Response:
+    """A signed record as it is stored: anything else would break its signature."""
+    return Response(data, media_type="application/json")
