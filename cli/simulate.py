@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from federation.simulation.run import Lab, Outcome, Point
 
 DEFAULT_EPSILON = 8.0
-DEFAULT_RANK = 32
+DEFAULT_RANK = 64
 DEFAULT_ROUNDS = 10
 
 

@@ -40,6 +40,9 @@ UNITS_PER_DELTA = 10
 COLLUDING_SHARE = 10
 """One node in so many is taken to collude where nothing is said."""
 
+LARGEST_MAP_RATE = 5.0
+"""Of the server's step on a query map of clip norm 1."""
+
 GRID_STEPS = 100
 """The default grid is C / (100 sqrt d): rounding costs one per cent of sensitivity."""
 
@@ -79,8 +82,7 @@ class PlanRequest(BaseModel):
             and the smallest cap that the sampling bound allows.
         clip_norm, grid: grid is C / (100 sqrt d), where left out.
         threat_model: against which coordinator.
-        timing, optimiser: without `optimiser`, FedAvg with rate 1 in mode `client`, where nodes
-            send updates, else FedAdam with rate 0.01.
+        timing, optimiser: see `default_optimiser`.
         map_terms, generator_terms: of the adapter's kind.
         public_passages: texts that serve every node as negatives or distractors.
         initial: parameters that the first round starts from (float32, little-endian, base64);
@@ -157,16 +159,17 @@ def resolve(request: PlanRequest, coordinator: str) -> ResolvedPlan:
         spec, basis = resolve_adapter(request.adapter)
         passages = passages_to_bytes(request.public_passages)
         initial = _initial(request, spec)
+        privacy = _privacy(request, spec.dimension)
         plan = FederationPlan(
             format=FORMAT,
             population=request.population,
             federation=request.federation,
             coordinator=coordinator,
             adapter=spec,
-            privacy=_privacy(request, spec.dimension),
+            privacy=privacy,
             threat_model=request.threat_model,
             timing=Timing(**request.timing.model_dump()),
-            optimiser=request.optimiser or _default_optimiser(request.mode),
+            optimiser=request.optimiser or default_optimiser(request.adapter.kind, privacy),
             map_terms=_map_terms(request),
             generator_terms=_generator_terms(request),
             public_hash=blob_hash(passages),
@@ -273,10 +276,19 @@ def _default_delta(units: int) -> float:
     return float(min(DEFAULT_DELTA, 10.0**power))
 
 
-def _default_optimiser(mode: Mode) -> Optimiser:
-    if mode is Mode.CLIENT:
+def default_optimiser(kind: AdapterKind, privacy: PrivacyPlan) -> Optimiser:
+    """The server's step where a request names none; its constants are measured in docs/research.md.
+
+    In mode `client` nodes send updates: FedAvg, for a query map with momentum and a rate that
+    falls with the noise, so that the noise of all rounds together stays the smaller part of a
+    step. In the other modes they send gradients: FedAdam.
+    """
+    if privacy.mode is not Mode.CLIENT:
+        return Optimiser(OptimiserName.FEDADAM, learning_rate=0.01, beta1=0.9)
+    if kind is AdapterKind.GENERATOR:
         return Optimiser(OptimiserName.FEDAVG, learning_rate=1.0)
-    return Optimiser(OptimiserName.FEDADAM, learning_rate=0.01, beta1=0.9)
+    rate = min(1.0, 1 / privacy.noise_to_signal) * LARGEST_MAP_RATE * privacy.clip_norm
+    return Optimiser(OptimiserName.FEDAVG, learning_rate=rate, beta1=0.9)
 
 
 def _map_terms(request: PlanRequest) -> MapTerms | None:

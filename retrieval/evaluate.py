@@ -26,6 +26,7 @@ from retrieval.embedding import Embedder, Vectors
 from retrieval.index import VectorIndex
 from retrieval.labelled import EVERYONE, DataError, Passage, Query
 from retrieval.parsing.records import ParsedDocument, Section
+from retrieval.query_map import QueryMap
 from retrieval.search import Searcher
 from retrieval.store import AssistantStore, NewDocument
 from retrieval.vector_cache import VectorCache
@@ -77,13 +78,14 @@ def evaluate(
     *,
     scope: Literal["client", "global"] = "client",
     split: str = "test",
+    query_map: QueryMap | None = None,
     cache: VectorCache | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Evaluation:
     """Index the corpus, fit a weight per client on its `train` questions, rank on `split`.
 
     `client` searches each client's own passages and averages over clients; `global` searches all
-    of them and averages over questions.
+    of them and averages over questions. Questions go through `query_map` where there is one.
 
     Raises:
         DataError: there are no questions of that split, or one has no answer in the corpus.
@@ -103,6 +105,7 @@ def evaluate(
         raise DataError(f"no question of the split {split!r} has its answer in the corpus")
 
     with _library(corpus, group, embedder, cache, progress) as library:
+        library.searcher.set_query_map(query_map)
         weights = _fit(library, queries, group, progress)
         metrics: dict[str, dict[str, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
         for done, (query, candidates) in enumerate(library.candidates(asked, group), 1):

@@ -21,7 +21,8 @@ class MapTerms:
         max_positives, max_negatives: of an example's own passages the first so many are used.
         local_steps: steps of gradient descent in one local update (mode `client`).
         local_batch: examples of a local step, drawn without replacement; all if there are fewer.
-        learning_rate: of a local step, on the mean gradient of its examples.
+        learning_rate: of a local step, on the mean gradient of its examples. The default makes
+            nearly every update longer than a clip norm of 1, so that each node has one voice.
 
     Raises:
         ValueError: a count is not a positive whole number, or a number not positive and finite.
@@ -31,9 +32,9 @@ class MapTerms:
     max_examples_per_subject: int = 16
     max_positives: int = 4
     max_negatives: int = 16
-    local_steps: int = 5
+    local_steps: int = 1
     local_batch: int = 256
-    learning_rate: float = 0.5
+    learning_rate: float = 100.0
 
     def __post_init__(self) -> None:
         check_positive(self, reals=("temperature", "learning_rate"))
