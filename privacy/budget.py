@@ -141,6 +141,10 @@ class SpendingLog:
         """Rounds of a run whose last step is `step`, in the order in which they were reserved."""
         return tuple(name for name, last in self._steps.get(run_id, {}).items() if last is step)
 
+    def charged(self) -> int:
+        """How many rounds of all runs are charged."""
+        return sum(len(self.rounds(run_id, Step.CHARGED)) for run_id in self._runs)
+
     def unsettled(self) -> tuple[tuple[str, str], ...]:
         """(run, round) of every reservation that is neither charged nor released."""
         return tuple((r, name) for r in self._runs for name in self.rounds(r, Step.RESERVED))

@@ -18,6 +18,16 @@ MIGRATION_LOCK = 0x414C434F
 """PostgreSQL's advisory lock while a worker brings the schema up to date."""
 
 
+GIVE_UP = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""To libpq: a machine that is gone says nothing, and the system waits hours for it."""
+
+
 class CoordinatorDatabase:
     """Sessions on a SQLite file or on a PostgreSQL; the same rules hold on both.
 
@@ -38,7 +48,12 @@ class CoordinatorDatabase:
             self._looker = self._engine.execution_options(**SINGLE)
         else:
             self._engine = create_engine(
-                target, pool_size=20, max_overflow=20, pool_pre_ping=True, hide_parameters=True
+                target,
+                pool_size=20,
+                max_overflow=20,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                connect_args=GIVE_UP,
             )
             self._writer = self._engine.execution_options(isolation_level="READ COMMITTED")
             self._reader = self._engine.execution_options(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.node_tables import Contribution, KnownPlan, SharedVersion
@@ -18,12 +18,6 @@ def plans(session: Session) -> Sequence[KnownPlan]:
 def contributions(session: Session) -> Sequence[Contribution]:
     """Every round that the node entered, the newest first."""
     return session.scalars(select(Contribution).order_by(Contribution.seen_at.desc())).all()
-
-
-def debits(session: Session) -> int:
-    """How many rounds the node has paid for."""
-    paid = select(func.count()).where(Contribution.sent_at.is_not(None))
-    return session.scalars(paid).one()
 
 
 def receipt(session: Session, round_id: str) -> bytes | None:

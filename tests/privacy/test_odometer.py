@@ -22,7 +22,11 @@ def test_an_odometer_counts_every_coordinator_and_stops() -> None:
             break
         apply(odometer, odometer.debit(run, "1"))
         debits += 1
-    assert debits == math.floor(LIMIT.capacity / run.loss.rdp[ORDERS.index(LIMIT.order)])
+    assert (
+        odometer.charged()
+        == debits
+        == math.floor(LIMIT.capacity / run.loss.rdp[ORDERS.index(LIMIT.order)])
+    )
     assert odometer.spent().rdp[0] == pytest.approx(debits * run.loss.rdp[0])
 
 
@@ -42,6 +46,7 @@ def test_an_odometer_that_crashed_inside_a_debit_finishes_it() -> None:
     run = gaussian_run("a", 50.0, participations=1)
     reservation = odometer.debit(run, "1")[:-1]
     apply(odometer, reservation)
+    assert odometer.charged() == 0
     assert [e.step for e in apply(odometer, odometer.debit(run, "1"))] == [Step.CHARGED]
     assert odometer.spent() == run.loss
 
@@ -56,6 +61,7 @@ def test_a_restored_odometer_resumes_from_all_that_is_known() -> None:
     for debited, round_id in ((run, "2"), (other, "1"), (run, "1")):
         apply(backup, backup.recover(debited, round_id))
     assert backup.spent() == complete.spent()
+    assert backup.charged() == complete.charged() == 3
     assert backup.recover(run, "2") == ()
 
 

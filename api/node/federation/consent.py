@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from api.errors import responses
 from api.node.auth import NodeDep, NodeOwner
 from api.node.federation.refusals import refusals
-from federation.participant import overview
 from federation.participant.policy import ConsentPolicy
 
 router = APIRouter()
@@ -47,11 +46,9 @@ def get_odometer(node: NodeDep, _owner: NodeOwner) -> OdometerBody:
     """What was spent so far, and the limit."""
     with refusals():
         file = node.federation.odometer()
-    with node.database.read() as session:
-        debits = overview.debits(session)
     if file is None:
         return OdometerBody(
-            epsilon_spent=None, epsilon_limit=None, delta=None, order=None, debits=debits
+            epsilon_spent=None, epsilon_limit=None, delta=None, order=None, debits=0
         )
     limit = file.odometer.limit
     return OdometerBody(
@@ -59,5 +56,5 @@ def get_odometer(node: NodeDep, _owner: NodeOwner) -> OdometerBody:
         epsilon_limit=limit.epsilon,
         delta=limit.delta,
         order=limit.order,
-        debits=debits,
+        debits=file.odometer.charged(),
     )
