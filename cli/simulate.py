@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_EPSILON = 8.0
 DEFAULT_RANK = 64
 DEFAULT_ROUNDS = 10
+LARGEST_SEED = 2**53 - 1
+"""What every reader of JSON reads as it was written."""
 
 
 class Kind(StrEnum):
@@ -102,7 +104,9 @@ def simulate(
     secure: Annotated[
         bool, typer.Option("--secure", help="Run secure aggregation; the sums are the same.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of everything that is random.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of everything that is random.", min=0, max=LARGEST_SEED)
+    ] = 0,
     processes: Annotated[
         int | None, typer.Option(help="Processes; one for each core if unset.", min=1)
     ] = None,

@@ -182,6 +182,8 @@ def build(
     training = [query for query in queries if query.split == TRAINING and answers(query)]
     if not training:
         raise DataError(f"no question of the split {TRAINING!r} has its answer in the corpus")
+    if len({query.id for query in training}) < len(training):
+        raise DataError(f"two questions of the split {TRAINING!r} have the same id")
     name = division.names(training)
     learned: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
     groups: dict[str, set[str]] = defaultdict(set)

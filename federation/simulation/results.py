@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -20,22 +21,27 @@ from federation.simulation.run import Costs, Outcome, Point
 from federation.simulation.scoring import Scores
 from privacy.canonical import canonical_bytes
 
+DIGEST_BYTES = hashlib.sha256().digest_size
 SCORES = ("zero_shot", "federated", "without_noise", "alone", "pooled")
 
 
 class Results:
-    """A folder of outcomes, one file each."""
+    """A folder of outcomes, one file each: a SHA-256, and the npz archive that it is of."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
     def get(self, key: str) -> Outcome | None:
-        """What `put` stored under a key."""
-        file = self._folder / f"{key}.npz"
+        """What `put` stored under a key; None where the file is not as it was written."""
+        file = self._folder / key
         if not file.is_file():
             return None
-        with np.load(file, allow_pickle=False) as stored:
+        data = file.read_bytes()
+        digest, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             groups = stored["groups"]
             scores: dict[str, Any] = {
                 name: Scores(stored[name], groups) if name in stored else None for name in SCORES
@@ -63,10 +69,11 @@ class Results:
             "history": [asdict(point) for point in outcome.history],
             "history_without_noise": [asdict(point) for point in outcome.history_without_noise],
         }
+        content = io.BytesIO()
+        np.savez_compressed(content, facts=json.dumps(facts), **arrays)
         partial = self._folder / f"{os.getpid()}.part"
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, facts=json.dumps(facts), **arrays)
-        partial.replace(self._folder / f"{key}.npz")
+        partial.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+        partial.replace(self._folder / key)
 
 
 def outcome_key(inputs: Mapping[str, Any]) -> str:

@@ -80,6 +80,11 @@ class Simulation:
             SimulationError: one round failed too often, or no node may take part any more.
         """
         plan = self._resolved.plan
+        if len(self._takes) < plan.privacy.min_survivors:
+            raise SimulationError(
+                f"the plan asks for {plan.privacy.min_survivors} survivors of each round, and "
+                f"there are {len(self._takes)} nodes"
+            )
         vector = parameters_from_bytes(self._resolved.initial, plan.adapter)
         state = OptimiserState.zero(plan.adapter.dimension)
         left, failures = plan.privacy.rounds, 0
