@@ -1,0 +1,102 @@
+"""Answers to many questions as a node gives them: its engine, its prompt, the shared adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.adapter_spec import parameters_hash, parameters_to_bytes
+from federation.participant.shared_generator import SharedGenerator
+from federation.plan_request import ResolvedPlan
+from federation.rows import bare_passage, ffa_lora
+from generation.answer import Answer, answer
+from generation.engine import GenerationRequest, Message
+from generation.transformers_engine import TransformersEngine
+from generation.weights import find_model
+
+ROWS = 8
+"""Replies that are made together."""
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many answers there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with the passages that its answer is to come from.
+
+    Attributes:
+        passages: the best first, at least one.
+        history: earlier turns of the conversation, such as examples of good answers.
+    """
+
+    question: str
+    passages: tuple[str, ...]
+    history: tuple[Message, ...] = ()
+
+
+def answers(
+    asked: Sequence[Asked],
+    resolved: ResolvedPlan,
+    vector: NDArray[np.float32],
+    model: str | None,
+    progress: Progress = lambda done, total: None,
+) -> list[str]:
+    """Greedy answers under the plan's adapter with the parameters `vector`, shape (d,).
+
+    An answer has at most the plan's `max_answer_tokens` tokens. Which replies share a pass moves
+    logits by rounding, so that single words may differ from one run to the next.
+
+    Args:
+        model: the generator, as in `find_model`.
+
+    Raises:
+        ValueError: the plan is of no generator, or its adapter does not fit the model.
+    """
+    plan = resolved.plan
+    if plan.generator_terms is None:
+        raise ValueError("the plan is of no generator")
+    basis = resolved.blobs[plan.adapter.basis_hash]
+    engine = TransformersEngine(find_model(model), max_rows=ROWS, max_waiting=len(asked))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            shared = SharedGenerator(engine, Path(folder))
+            name = parameters_hash(parameters_to_bytes(vector))
+            shared.serve(name, ffa_lora(plan.adapter, basis), basis, vector)
+            most = plan.generator_terms.max_answer_tokens
+            return asyncio.run(_all(engine, asked, shared.adapters, most, progress))
+    finally:
+        asyncio.run(engine.close())
+
+
+async def _all(
+    engine: TransformersEngine,
+    asked: Sequence[Asked],
+    adapters: tuple[str, ...],
+    most_tokens: int,
+    progress: Progress,
+) -> list[str]:
+    done = 0
+
+    async def one(asking: Asked) -> str:
+        nonlocal done
+        conversation = (*asking.history, Message("user", asking.question))
+        request = GenerationRequest(conversation, max_tokens=most_tokens, adapters=adapters)
+        # A node answers from passages that are like enough to the question; these are taken to be.
+        passages = tuple(replace(bare_passage(text), dense=1.0) for text in asking.passages)
+        async with aclosing(answer(engine, request, passages)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    done += 1
+                    progress(done, len(asked))
+                    return event.text
+        raise asyncio.InvalidStateError("the stream ended without its answer")
+
+    return list(await asyncio.gather(*map(one, asked)))
