@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
@@ -46,6 +49,10 @@ from retrieval.vector_cache import VectorCache
 from storage.settings import PACKAGED
 
 Vector = NDArray[np.float32]
+
+_PROCESSES = len(os.sched_getaffinity(0))
+ANSWERS_AT_ONCE = 25
+"""What is made between two writes to the cache."""
 
 EPSILON, DELTA = 8.0, 1e-5
 CLIP_NORM = 0.25
@@ -85,7 +92,7 @@ class Size:
     private_rows: int
 
 
-QUICK = Size(questions=12, pooled=24, rounds=2, rows=12, private_rounds=2, private_rows=12)
+QUICK = Size(questions=8, pooled=16, rounds=2, rows=8, private_rounds=2, private_rows=8)
 NORMAL = Size(questions=200, pooled=400, rounds=20, rows=25, private_rounds=10, private_rows=80)
 FULL = Size(questions=500, pooled=800, rounds=40, rows=25, private_rounds=10, private_rows=400)
 
@@ -247,19 +254,7 @@ class _Bench:
         resolved = resolved or self._without_noise()
         if vector is None:
             vector = parameters_from_bytes(resolved.initial, resolved.plan.adapter)
-        facts = [[x.question, list(x.passages), [asdict(y) for y in x.history]] for x in asked]
-        key = outcome_key(
-            {
-                "asked": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
-                "plan": resolved.plan.hash,
-                "vector": parameters_hash(parameters_to_bytes(vector)),
-            }
-        )
-        file = self._folder / f"{key}.json"
-        if not file.is_file():
-            said = answers(asked, resolved, vector, None, _progress(f"answers, {case}"))
-            _write(file, json.dumps(said).encode())
-        said = json.loads(file.read_bytes())
+        said = self._answers(asked, case, resolved, vector)
         wanted = [task.answer or "" for task in self._population.tasks]
         pairs = list(zip(said, wanted, strict=True))
         return _Scores(
@@ -267,14 +262,46 @@ class _Bench:
             np.array([exact_match(*pair) for pair in pairs]),
         )
 
+    def _answers(
+        self, asked: Sequence[Asked], case: str, resolved: ResolvedPlan, vector: Vector
+    ) -> list[str]:
+        """From the cache, or made and kept a few at a time, in several processes."""
+        parts = {}
+        for start in range(0, len(asked), ANSWERS_AT_ONCE):
+            part = asked[start : start + ANSWERS_AT_ONCE]
+            facts = json.dumps([asdict(one) for one in part]).encode()
+            key = outcome_key(
+                {
+                    "asked": hashlib.sha256(facts).hexdigest(),
+                    "plan": resolved.plan.hash,
+                    "vector": parameters_hash(parameters_to_bytes(vector)),
+                }
+            )
+            parts[self._folder / f"{key}.json"] = part
+        missing = {file: part for file, part in parts.items() if not file.is_file()}
+        if missing:
+            done, all_said = len(parts) - len(missing), f"answers, {case}, parts"
+            _say(all_said, done, len(parts))
+            context = multiprocessing.get_context("spawn")
+            # A thread each: with more, threads that wait for each other fight over a busy machine.
+            with ProcessPoolExecutor(_PROCESSES, context, torch.set_num_threads, (1,)) as pool:
+                pending = {
+                    pool.submit(answers, part, resolved, vector, None): file
+                    for file, part in missing.items()
+                }
+                for future in as_completed(pending):
+                    _write(pending[future], json.dumps(future.result()).encode())
+                    done += 1
+                    _say(all_said, done, len(parts))
+        return [text for file in parts for text in json.loads(file.read_bytes())]
+
     def _trained(self, resolved: ResolvedPlan, *, exact: bool) -> tuple[ResolvedPlan, Vector]:
         def train() -> Vector:
             plan, randomness = resolved.plan, Randomness(0)
             nodes = [node.subjects for node in self._population.nodes]
             make_rows = GeneratorLab(self._population, resolved).make_rows
             vector = parameters_from_bytes(resolved.initial, plan.adapter)
-            processes = len(os.sched_getaffinity(0))
-            with Workers(plan, make_rows, nodes, randomness, processes) as workers:
+            with Workers(plan, make_rows, nodes, randomness, _PROCESSES) as workers:
                 simulation = Simulation(
                     resolved, workers, len(nodes), randomness, drop=0.0, exact=exact
                 )
@@ -350,10 +377,6 @@ class _Bench:
 
 def _layer(module: str) -> int:
     return int(next(part for part in module.split(".") if part.isdigit()))
-
-
-def _progress(stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: _say(stage, done, total)
 
 
 _said: dict[str, float] = {}

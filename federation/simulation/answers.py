@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +23,6 @@ from generation.weights import find_model
 
 ROWS = 8
 """Replies that are made together."""
-
-Progress = Callable[[int, int], None]
-"""Told how many of how many answers there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,6 @@ def answers(
     resolved: ResolvedPlan,
     vector: NDArray[np.float32],
     model: str | None,
-    progress: Progress = lambda done, total: None,
 ) -> list[str]:
     """Greedy answers under the plan's adapter with the parameters `vector`, shape (d,).
 
@@ -71,7 +67,7 @@ def answers(
             name = parameters_hash(parameters_to_bytes(vector))
             shared.serve(name, ffa_lora(plan.adapter, basis), basis, vector)
             most = plan.generator_terms.max_answer_tokens
-            return asyncio.run(_all(engine, asked, shared.adapters, most, progress))
+            return asyncio.run(_all(engine, asked, shared.adapters, most))
     finally:
         asyncio.run(engine.close())
 
@@ -81,12 +77,8 @@ async def _all(
     asked: Sequence[Asked],
     adapters: tuple[str, ...],
     most_tokens: int,
-    progress: Progress,
 ) -> list[str]:
-    done = 0
-
     async def one(asking: Asked) -> str:
-        nonlocal done
         conversation = (*asking.history, Message("user", asking.question))
         request = GenerationRequest(conversation, max_tokens=most_tokens, adapters=adapters)
         # A node answers from passages that are like enough to the question; these are taken to be.
@@ -94,8 +86,6 @@ async def _all(
         async with aclosing(answer(engine, request, passages)) as events:
             async for event in events:
                 if isinstance(event, Answer):
-                    done += 1
-                    progress(done, len(asked))
                     return event.text
         raise asyncio.InvalidStateError("the stream ended without its answer")
 
