@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from federation.adapter_spec import parameters_hash, parameters_to_bytes
 from federation.participant.shared_generator import SharedGenerator
 from federation.plan_request import ResolvedPlan
 from federation.rows import bare_passage, ffa_lora
-from generation.answer import Answer, answer
-from generation.engine import GenerationRequest, Message
+from generation.engine import GenerationRequest, Message, complete
+from generation.prompt import TAGS, build_prompt
 from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
 
@@ -47,7 +46,8 @@ def answers(
 ) -> list[str]:
     """Greedy answers under the plan's adapter with the parameters `vector`, shape (d,).
 
-    An answer has at most the plan's `max_answer_tokens` tokens. Which replies share a pass moves
+    As a node answers, but without the citation marks that it adds, since no reference has any. An
+    answer has at most the plan's `max_answer_tokens` tokens. Which replies share a pass moves
     logits by rounding, so that single words may differ from one run to the next.
 
     Args:
@@ -73,20 +73,19 @@ def answers(
 
 
 async def _all(
-    engine: TransformersEngine,
-    asked: Sequence[Asked],
-    adapters: tuple[str, ...],
-    most_tokens: int,
+    engine: TransformersEngine, asked: Sequence[Asked], adapters: tuple[str, ...], most_tokens: int
 ) -> list[str]:
     async def one(asking: Asked) -> str:
-        conversation = (*asking.history, Message("user", asking.question))
-        request = GenerationRequest(conversation, max_tokens=most_tokens, adapters=adapters)
-        # A node answers from passages that are like enough to the question; these are taken to be.
-        passages = tuple(replace(bare_passage(text), dense=1.0) for text in asking.passages)
-        async with aclosing(answer(engine, request, passages)) as events:
-            async for event in events:
-                if isinstance(event, Answer):
-                    return event.text
-        raise asyncio.InvalidStateError("the stream ended without its answer")
+        prompt = build_prompt(
+            (*asking.history, Message("user", asking.question)),
+            [bare_passage(text) for text in asking.passages],
+            count_tokens=engine.count_tokens,
+            prompt_tokens=engine.context_length - most_tokens,
+            cites=False,
+        )
+        request = GenerationRequest(
+            prompt.messages, max_tokens=most_tokens, stop=TAGS, adapters=adapters
+        )
+        return (await complete(engine, request))[0]
 
     return list(await asyncio.gather(*map(one, asked)))

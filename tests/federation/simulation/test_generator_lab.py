@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from federation.simulation.answers import Asked, answers
 from federation.simulation.generator import GeneratorLab
 from federation.simulation.population import Division, Population, Unit, build
 from federation.simulation.run import simulate
-from generation.engine import GenerationRequest, Message, complete
-from generation.prompt import TAGS, build_prompt
+from generation.answer import Answer, answer
+from generation.engine import GenerationRequest, Message
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles
 from retrieval.labelled import Passage, Query
@@ -90,15 +91,16 @@ def test_answers_are_those_of_a_node(model: str, resolved: ResolvedPlan) -> None
     asked = Asked("Where is the oil?", ("Oil is on shelf 3.", "Wine is on shelf 4."))
     (said,) = answers([asked], resolved, zeros, model)
     engine = TransformersEngine(ModelFiles("narrow", model))
-    prompt = build_prompt(
-        [Message("user", asked.question)], [bare_passage(text) for text in asked.passages],
-        count_tokens=engine.count_tokens, prompt_tokens=500, cites=False,
-    )  # fmt: skip
-    request = GenerationRequest(prompt.messages, max_tokens=MOST_TOKENS, stop=TAGS)
-    expected, finished = asyncio.run(complete(engine, request))
-    asyncio.run(engine.close())
-    assert finished.usage.completion_tokens == MOST_TOKENS
-    assert said.strip() == expected.strip() != ""
+    request = GenerationRequest((Message("user", asked.question),), max_tokens=MOST_TOKENS)
+    passages = tuple(replace(bare_passage(text), dense=1.0) for text in asked.passages)
+
+    async def served() -> str:
+        events = [event async for event in answer(engine, request, passages)]
+        await engine.close()
+        assert isinstance(events[-1], Answer)
+        return re.sub(r" ?\[\d+\]", "", events[-1].text)
+
+    assert said == asyncio.run(served()) != ""
     (other,) = answers([asked], resolved, some_vector(resolved, 1), model)
     assert other != said
 
