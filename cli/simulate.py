@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,17 +21,23 @@ if TYPE_CHECKING:
     from federation.plan_request import ResolvedPlan
     from federation.simulation.population import Population
     from federation.simulation.run import Lab, Outcome, Point
+    from federation.simulation.vectors import KnownVectors
+    from retrieval.embedding import Embedder
 
 DEFAULT_EPSILON = 8.0
-DEFAULT_RANK = 64
 DEFAULT_ROUNDS = 10
 LARGEST_SEED = 2**53 - 1
 """What every reader of JSON reads as it was written."""
+SCORED_ANSWERS = 200
+"""Questions that a generator is scored with; each answer takes a second or two of two cores."""
 
 
 class Kind(StrEnum):
     RETRIEVER = "retriever"
     GENERATOR = "generator"
+
+
+DEFAULT_RANKS = {Kind.RETRIEVER: 64, Kind.GENERATOR: 4}
 
 
 class SimulatedMode(StrEnum):
@@ -95,7 +102,7 @@ def simulate(
         float, typer.Option(help="Probability that a node drops out of a round.", min=0, max=0.9)
     ] = 0.1,
     rank: Annotated[
-        int | None, typer.Option(help=f"Of the adapter; {DEFAULT_RANK} if unset.", min=1)
+        int | None, typer.Option(help="Of the adapter; 32, or 4 of a generator, if unset.", min=1)
     ] = None,
     plan: Annotated[
         Path | None,
@@ -145,39 +152,41 @@ def simulate(
         )
     except labelled.DataError as error:
         raise CommandError(str(error)) from error
+    if adapter is Kind.GENERATOR:
+        population = population.with_questions(SCORED_ANSWERS)
     fields = _fields(plan)
     given = {
         "epsilon": epsilon, "delta": delta, "rounds": rounds, "cohort": cohort,
         "max_participations": participations, "colluders": colluders,
     }  # fmt: skip
     fields |= {name: value for name, value in given.items() if value is not None}
-    with _lab(adapter, population, fields, mode, rank, drop) as (lab, resolved):
-        store = results.Results(user_cache() / "simulations")
-        key = results.outcome_key(
-            {
-                "plan": resolved.plan.hash,
-                "population": population.hash,
-                "private": mode is not SimulatedMode.NONE,
-                "drop": drop,
-                "secure": secure,
-                "seed": seed,
-            }
-        )
-        outcome = None if fresh else store.get(key)
-        if outcome is None:
-            with _rounds(resolved.plan.privacy.rounds, as_json, lab.metric) as on_round:
-                try:
-                    outcome = run(
-                        population, lab, resolved,
-                        private=mode is not SimulatedMode.NONE, drop=drop, secure=secure,
-                        seed=seed, processes=processes or os.cpu_count() or 1, on_round=on_round,
-                    )  # fmt: skip
-                except SimulationError as error:
-                    raise CommandError(str(error)) from error
-            store.put(key, outcome)
-        else:
-            for point in outcome.history:
-                _show_round(point, outcome.metric, as_json)
+    lab, resolved = _lab(adapter, population, fields, mode, rank, drop)
+    store = results.Results(user_cache() / "simulations")
+    key = results.outcome_key(
+        {
+            "plan": resolved.plan.hash,
+            "population": population.hash,
+            "private": mode is not SimulatedMode.NONE,
+            "drop": drop,
+            "secure": secure,
+            "seed": seed,
+        }
+    )
+    outcome = None if fresh else store.get(key)
+    if outcome is None:
+        with _rounds(resolved.plan.privacy.rounds, as_json, lab.metric) as on_round:
+            try:
+                outcome = run(
+                    population, lab, resolved,
+                    private=mode is not SimulatedMode.NONE, drop=drop, secure=secure,
+                    seed=seed, processes=processes or os.cpu_count() or 1, on_round=on_round,
+                )  # fmt: skip
+            except SimulationError as error:
+                raise CommandError(str(error)) from error
+        store.put(key, outcome)
+    else:
+        for point in outcome.history:
+            _show_round(point, outcome.metric, as_json)
     if plot is not None:
         _plot(outcome, plot)
     if as_json:
@@ -198,7 +207,6 @@ def _fields(plan: Path | None) -> dict[str, Any]:
     return fields if plan is None else fields | read_plan_file(plan)
 
 
-@contextmanager
 def _lab(
     adapter: Kind,
     population: Population,
@@ -206,25 +214,27 @@ def _lab(
     mode: SimulatedMode,
     rank: int | None,
     drop: float,
-) -> Iterator[tuple[Lab[Any], ResolvedPlan]]:
-    """The plan of the simulation, and what trains and scores its adapter."""
-    from federation.plan_request import PlanRequestError, read_request, resolve
+) -> tuple[Lab[Any], ResolvedPlan]:
+    """What trains and scores the adapter of the simulation, and its plan."""
+    from federation.plan_request import read_request, resolve
     from federation.planning import NOBODY
-    from federation.simulation.retriever import RetrieverLab, public_texts
+    from federation.simulation.generator import GeneratorLab
+    from federation.simulation.retriever import RetrieverLab
     from federation.simulation.run import least_survivors
-    from federation.simulation.vectors import embedded
-    from generation.weights import user_cache
     from retrieval.embedding import Embedder
-    from retrieval.vector_cache import VectorCache
 
-    with message_console().status("loading the embedder"):
-        embedder = Embedder()
+    embedder = None
+    terms = fields.get("adapter", {})
+    if adapter is Kind.RETRIEVER:
+        with message_console().status("loading the embedder"):
+            embedder = Embedder()
+        terms |= {"base_model": embedder.identity, "dimension": embedder.dimension}
+    else:
+        terms = _generator_terms() | terms
     fields["adapter"] = {
-        "rank": DEFAULT_RANK,
-        **fields.get("adapter", {}),
+        "rank": DEFAULT_RANKS[adapter],
+        **terms,
         "kind": adapter.value,
-        "base_model": embedder.identity,
-        "dimension": embedder.dimension,
         **({} if rank is None else {"rank": rank}),
     }
     cohort = fields.setdefault("cohort", len(population.nodes))
@@ -244,13 +254,34 @@ def _lab(
         )
     try:
         resolved = resolve(read_request(fields), NOBODY)
-    except PlanRequestError as error:
+        if embedder is None:
+            return GeneratorLab(population, resolved), resolved
+    except ValueError as error:
         raise CommandError(str(error)) from error
+    return RetrieverLab(population, _vectors(population, resolved, embedder), resolved), resolved
+
+
+def _generator_terms() -> dict[str, Any]:
+    """The packaged generator, as a plan names it."""
+    from federation.participant.base_models import generator_identity, generator_modules
+    from storage.settings import PACKAGED
+
+    with message_console().status("reading the generator"):
+        modules = [asdict(module) for module in generator_modules(PACKAGED)]
+        return {"base_model": generator_identity(PACKAGED), "modules": modules}
+
+
+def _vectors(population: Population, resolved: ResolvedPlan, embedder: Embedder) -> KnownVectors:
+    """Of all texts that a simulation meets."""
+    from federation.simulation.retriever import public_texts
+    from federation.simulation.vectors import embedded
+    from generation.weights import user_cache
+    from retrieval.vector_cache import VectorCache
+
     texts = list(dict.fromkeys([*population.texts(), *public_texts(resolved)]))
     cache = VectorCache(user_cache() / "embeddings", embedder.identity)
     with closing(cache), _embedding() as progress:
-        vectors = embedded(texts, embedder, cache, progress)
-    yield RetrieverLab(population, vectors, resolved), resolved
+        return embedded(texts, embedder, cache, progress)
 
 
 @contextmanager

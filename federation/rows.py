@@ -115,7 +115,7 @@ class GeneratorRows:
             find_model(model),
             ffa_lora(plan.adapter, basis),
             basis,
-            [_passage(text) for text in public_texts],
+            [bare_passage(text) for text in public_texts],
             plan.generator_terms,
         )
 
@@ -126,7 +126,7 @@ class GeneratorRows:
             GeneratorExample(
                 example.example_id,
                 example.question,
-                tuple(_passage(text) for text in example.positives),
+                tuple(bare_passage(text) for text in example.positives),
                 example.answer,
             )
             for example in examples
@@ -162,5 +162,6 @@ def ffa_lora(spec: AdapterSpec, basis: bytes) -> FfaLora:
     return FfaLora(spec.base_model, tuple(modules), spec.rank, round(spec.scale * spec.rank))
 
 
-def _passage(text: str) -> Hit:
+def bare_passage(text: str) -> Hit:
+    """A passage of which only the text is known, as rows are made from it."""
     return Hit("", "", None, "", "", "", None, 0, text, 0.0, 0.0, 0.0)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from federation.participant.examples import Example
@@ -66,6 +66,15 @@ class Population:
     def scored_groups(self) -> tuple[str, ...]:
         """Groups with a question, by name."""
         return tuple(sorted({task.group for task in self.tasks}))
+
+    def gold(self, task: Task) -> tuple[str, ...]:
+        """The texts of the passages that answer a question."""
+        return tuple(self.candidates[task.group][place] for place in task.gold)
+
+    def with_questions(self, most: int) -> Population:
+        """At most `most` of the questions, chosen by hash, so that a subset stays the same."""
+        ordered = sorted(self.tasks, key=lambda task: _key(task.question_id))
+        return replace(self, tasks=tuple(ordered[:most]))
 
     @property
     def hash(self) -> str:

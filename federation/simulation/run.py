@@ -32,7 +32,7 @@ class Lab(Protocol[Example_contra]):
 
     Attributes:
         metric: name of what `score` measures.
-        scores_rounds: whether a score is cheap enough for every round.
+        scores_rounds: whether a score is cheap enough for every round, and for every node alone.
         make_rows: sent to each process.
     """
 
@@ -98,7 +98,7 @@ class Outcome:
         federated: after the last round.
         without_noise: after the same rounds, of the same survivors, with neither grid nor noise.
         alone: of parameters that each node trains by itself; None where nodes have no questions
-            of their own to be scored with.
+            of their own to be scored with, or scores are not cheap.
         pooled: of parameters that are trained on all examples in one place.
         costs: None without privacy.
         history, history_without_noise: by round.
@@ -215,7 +215,7 @@ def _alone(
     seed: int,
 ) -> Scores | None:
     """Each group under the parameters of its one node; one without a node keeps what it had."""
-    if [node.name for node in population.nodes] != [node.group for node in population.nodes]:
+    if not lab.scores_rounds or any(node.name != node.group for node in population.nodes):
         return None
     names = population.scored_groups
     values = zero_shot.values.copy()

@@ -161,8 +161,10 @@ def _open(
     plan: FederationPlan, make_rows: RowMaker, nodes: dict[int, Subjects], randomness: Randomness
 ) -> None:
     global _nodes  # noqa: PLW0603 - what an executor's processes keep has no other place
+    rows = make_rows()
+    # After it, since a limit is for the libraries that are loaded.
     threadpool_limits(1)
-    _nodes = SimulatedNodes(plan, make_rows(), nodes, randomness)
+    _nodes = SimulatedNodes(plan, rows, nodes, randomness)
 
 
 def _total(work: RoundWork) -> NDArray[np.uint32]:

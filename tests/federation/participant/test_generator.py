@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from federation.adapter_spec import AdapterKind, AdapterSpec, Block, parameters_to_bytes
 from federation.participant.adoption import Trial
@@ -30,26 +30,18 @@ from generation.engine import GenerationRequest, Message, complete
 from generation.ffa_lora import random_basis
 from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import TransformersEngine
-from generation.weights import ModelFiles, find_model
+from generation.weights import ModelFiles
 from storage.node_tables import VersionState
 from tests.federation.participant.plans import PUBLIC_TEXTS, make_plan
 from tests.federation.participant.sites import until
+from tests.narrow_generator import make_narrow_generator
 
 RANK = 2
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    tokenizer = AutoTokenizer.from_pretrained(find_model().location)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("narrow")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return make_narrow_generator(tmp_path_factory.mktemp("narrow"))
 
 
 @pytest.fixture(scope="module")

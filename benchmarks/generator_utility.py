@@ -1,0 +1,398 @@
+"""Answers before and after a federation: token F1 and exact match on fairytaleqa, greedy decoding.
+
+`--data DIR` names a folder with `fairytaleqa` in it (see `alcove evaluate`). Collections are nodes,
+and a subject is a section. Each vector and set of answers is kept in the user's cache under what it
+follows from, code included: a run that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from benchmarks.report import Options, Row
+from federation.adapter_spec import parameters_from_bytes, parameters_hash, parameters_to_bytes
+from federation.participant.base_models import generator_identity, generator_modules
+from federation.plan_request import ResolvedPlan, read_request, resolve
+from federation.planning import NOBODY
+from federation.rows import bare_passage
+from federation.simulation.answers import Asked, answers
+from federation.simulation.generator import GeneratorLab
+from federation.simulation.population import Division, Population, Task, Unit, build
+from federation.simulation.randomness import Randomness
+from federation.simulation.results import outcome_key
+from federation.simulation.simulator import Simulation
+from federation.simulation.vectors import embedded
+from federation.simulation.workers import Workers
+from generation.answer_scores import exact_match, token_f1
+from generation.engine import Message
+from generation.prompt import build_prompt
+from generation.weights import user_cache
+from retrieval import labelled
+from retrieval.embedding import Embedder
+from retrieval.vector_cache import VectorCache
+from storage.settings import PACKAGED
+
+Vector = NDArray[np.float32]
+
+_PROCESSES = len(os.sched_getaffinity(0))
+ANSWERS_AT_ONCE = 25
+"""What is made between two writes to the cache."""
+
+EPSILON, DELTA = 8.0, 1e-5
+CLIP_NORM = 0.25
+"""Low among the norms of sections' gradients at the start (0.2 to 2 with one column in v_proj)."""
+
+LEARNING_RATE = 0.01
+SHOTS = 3
+SHOT_WORDS = 100
+"""Of a passage in the few-shot prompt, at most: three of them are read with every question."""
+
+TERMS = {
+    # Most sections fit; one row a pass, since a subject's row has a pass of its own.
+    "max_prompt_tokens": 272,
+    "max_answer_tokens": 48,
+    "max_examples_per_subject": 1,
+    "micro_batch": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is asked and trained.
+
+    Attributes:
+        questions: of the split `test`.
+        pooled: gradients of pooled training.
+        rounds, rows: of the federation without noise; rows is the expected number of sections, and
+            so of gradients, in a round.
+        private_rounds, private_rows: of the federation at epsilon 8.
+    """
+
+    questions: int
+    pooled: int
+    rounds: int
+    rows: int
+    private_rounds: int
+    private_rows: int
+
+
+QUICK = Size(questions=8, pooled=16, rounds=2, rows=8, private_rounds=2, private_rows=8)
+NORMAL = Size(questions=200, pooled=400, rounds=20, rows=25, private_rounds=10, private_rows=80)
+FULL = Size(questions=500, pooled=800, rounds=40, rows=25, private_rounds=10, private_rows=400)
+
+
+def run(options: Options) -> Iterator[Row]:
+    """F1 and exact match of each case, beside zero-shot answers to the same questions."""
+    if options.data is None:
+        raise SystemExit("benchmarks generator_utility needs --data DIR")
+    size = QUICK if options.quick else FULL if options.full else NORMAL
+    population = _population(options.data / "fairytaleqa", size.questions)
+    bench = _Bench(population, user_cache() / "utility", size)
+    for source, passages in bench.passages().items():
+        name = f"fairytaleqa {source} questions={len(population.tasks)}"
+        asked = [
+            Asked(task.text, own) for task, own in zip(population.tasks, passages, strict=True)
+        ]
+        before = bench.score(asked, "zero-shot")
+        yield from _rows(f"{name} zero-shot", before, None)
+        shots = bench.shots()
+        few = [Asked(one.question, one.passages, shots) for one in asked]
+        yield from _rows(
+            f"{name} few-shot ({SHOTS} examples)", bench.score(few, "few-shot"), before
+        )
+        for case, trained in (
+            (f"pooled, {size.pooled} gradients", bench.pooled),
+            (f"federated without noise, {size.rounds} rounds", bench.federated),
+            (f"federated, epsilon {EPSILON:g}, {size.private_rounds} rounds", bench.private),
+        ):
+            resolved, vector = trained()
+            after = bench.score(asked, case, resolved, vector)
+            yield from _rows(f"{name} {case}", after, before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Of each question, float64, shape (q,)."""
+
+    f1: NDArray[np.float64]
+    exact: NDArray[np.float64]
+
+
+def _rows(case: str, scores: _Scores, before: _Scores | None) -> Iterator[Row]:
+    for metric in ("f1", "exact"):
+        values = getattr(scores, metric)
+        ours = float(values.mean())
+        if before is None:
+            yield Row("generator_utility", case, metric, ours, better="higher")
+            continue
+        base = getattr(before, metric)
+        yield Row(
+            "generator_utility", case, metric, ours, float(base.mean()), "zero-shot",
+            better="higher",
+        )  # fmt: skip
+        low, high = bootstrap(
+            (values - base,), np.mean, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
+        for end, value in (("low", low), ("high", high)):
+            yield Row(
+                "generator_utility", case, f"{metric} gain, {end} end of its 95 % interval",
+                float(value), better="higher",
+            )  # fmt: skip
+
+
+def _population(folder: Path, questions: int) -> Population:
+    return build(
+        labelled.read_corpus(folder / "corpus.jsonl.gz"),
+        labelled.read_queries(folder / "queries.jsonl.gz"),
+        Division.read("client"), Unit.DOCUMENT, score_by="client", split="test",
+    ).with_questions(questions)  # fmt: skip
+
+
+class _Bench:
+    """The population's vectors and answers, each made once."""
+
+    def __init__(self, population: Population, folder: Path, size: Size) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._population = population
+        self._folder = folder
+        self._size = size
+        self._identity = generator_identity(PACKAGED)
+
+    def passages(self) -> dict[str, list[tuple[str, ...]]]:
+        """Of each question the passages that it is asked with, by where they come from."""
+        tasks, candidates = self._population.tasks, self._population.candidates
+        embedder = Embedder()
+        texts = {task.text for task in tasks}.union(*(candidates[x.group] for x in tasks))
+        cache = VectorCache(user_cache() / "embeddings", embedder.identity)
+        with closing(cache):
+            vectors = embedded(sorted(texts), embedder, cache, _say)
+
+        def best(task: Task) -> str:
+            own = candidates[task.group]
+            return own[int((vectors(own) @ vectors([task.text])[0]).argmax())]
+
+        return {
+            "gold passage": [self._population.gold(task) for task in tasks],
+            "retrieved passage": [(best(task),) for task in tasks],
+        }
+
+    def shots(self) -> tuple[Message, ...]:
+        """Turns of training questions, as serving asks them, and of their answers."""
+        examples = [
+            example
+            for node in self._population.nodes
+            for _, own in node.subjects
+            for example in own
+            if len(example.positives[0].split()) <= SHOT_WORDS
+        ]
+        turns: list[Message] = []
+        for example in sorted(examples, key=lambda example: example.example_id)[:SHOTS]:
+            # Short as they are, nothing has to be cut for them to fit.
+            prompt = build_prompt(
+                [Message("user", example.question)], [bare_passage(example.positives[0])],
+                count_tokens=lambda messages: 0, prompt_tokens=0, cites=False,
+            )  # fmt: skip
+            turns += [prompt.messages[-1], Message("assistant", example.answer or "")]
+        return tuple(turns)
+
+    def pooled(self) -> tuple[ResolvedPlan, Vector]:
+        """Adam on the sections of all nodes in one place."""
+        resolved = self._without_noise()
+        lab = GeneratorLab(self._population, resolved, gradients=self._size.pooled)
+
+        def train() -> Vector:
+            _say("pooled training", 0, self._size.pooled)
+            rows = lab.make_rows()
+            every = [own for node in self._population.nodes for _, own in node.subjects]
+            return lab.train(rows.prepare([example for own in every for example in own]), seed=0)
+
+        return resolved, self._vector({"pooled": self._size.pooled}, resolved, train)
+
+    def federated(self) -> tuple[ResolvedPlan, Vector]:
+        """Sections as rows, clipped, with neither grid nor noise."""
+        return self._trained(self._without_noise(), exact=True)
+
+    def private(self) -> tuple[ResolvedPlan, Vector]:
+        """Sections as rows at epsilon 8, few parameters: noise grows with the root of their
+        number."""
+        resolved = self._resolved(
+            self._size.private_rounds, self._size.private_rows,
+            rank=1, targets=("v_proj",), first_layer=10, epsilon=EPSILON,
+        )  # fmt: skip
+        privacy = resolved.plan.privacy
+        print(
+            f"epsilon {EPSILON:g}: d={privacy.dimension}, z={privacy.noise_multiplier:.3g},"
+            f" noise-to-signal {privacy.noise_to_signal:.3g}",
+            file=sys.stderr,
+        )
+        return self._trained(resolved, exact=False)
+
+    def score(
+        self,
+        asked: Sequence[Asked],
+        case: str,
+        resolved: ResolvedPlan | None = None,
+        vector: Vector | None = None,
+    ) -> _Scores:
+        """Of the answers under a vector; of the unchanged model without one."""
+        resolved = resolved or self._without_noise()
+        if vector is None:
+            vector = parameters_from_bytes(resolved.initial, resolved.plan.adapter)
+        said = self._answers(asked, case, resolved, vector)
+        wanted = [task.answer or "" for task in self._population.tasks]
+        pairs = list(zip(said, wanted, strict=True))
+        return _Scores(
+            np.array([token_f1(*pair) for pair in pairs]),
+            np.array([exact_match(*pair) for pair in pairs]),
+        )
+
+    def _answers(
+        self, asked: Sequence[Asked], case: str, resolved: ResolvedPlan, vector: Vector
+    ) -> list[str]:
+        """From the cache, or made and kept a few at a time, in several processes."""
+        parts = {}
+        for start in range(0, len(asked), ANSWERS_AT_ONCE):
+            part = asked[start : start + ANSWERS_AT_ONCE]
+            facts = json.dumps([asdict(one) for one in part]).encode()
+            key = outcome_key(
+                {
+                    "asked": hashlib.sha256(facts).hexdigest(),
+                    "plan": resolved.plan.hash,
+                    "vector": parameters_hash(parameters_to_bytes(vector)),
+                }
+            )
+            parts[self._folder / f"{key}.json"] = part
+        missing = {file: part for file, part in parts.items() if not file.is_file()}
+        if missing:
+            done, all_said = len(parts) - len(missing), f"answers, {case}, parts"
+            _say(all_said, done, len(parts))
+            context = multiprocessing.get_context("spawn")
+            # A thread each: with more, threads that wait for each other fight over a busy machine.
+            with ProcessPoolExecutor(_PROCESSES, context, torch.set_num_threads, (1,)) as pool:
+                pending = {
+                    pool.submit(answers, part, resolved, vector, None): file
+                    for file, part in missing.items()
+                }
+                for future in as_completed(pending):
+                    _write(pending[future], json.dumps(future.result()).encode())
+                    done += 1
+                    _say(all_said, done, len(parts))
+        return [text for file in parts for text in json.loads(file.read_bytes())]
+
+    def _trained(self, resolved: ResolvedPlan, *, exact: bool) -> tuple[ResolvedPlan, Vector]:
+        def train() -> Vector:
+            plan, randomness = resolved.plan, Randomness(0)
+            nodes = [node.subjects for node in self._population.nodes]
+            make_rows = GeneratorLab(self._population, resolved).make_rows
+            vector = parameters_from_bytes(resolved.initial, plan.adapter)
+            with Workers(plan, make_rows, nodes, randomness, _PROCESSES) as workers:
+                simulation = Simulation(
+                    resolved, workers, len(nodes), randomness, drop=0.0, exact=exact
+                )
+                for done in simulation.rounds():
+                    vector = done.vector
+                    norm = float(np.linalg.norm(vector))
+                    _say(f"rounds (vector's norm {norm:.3g})", done.number, plan.privacy.rounds)
+            return vector
+
+        return resolved, self._vector({"exact": exact}, resolved, train)
+
+    def _vector(
+        self, facts: dict[str, Any], resolved: ResolvedPlan, train: Callable[[], Vector]
+    ) -> Vector:
+        key = outcome_key(
+            {**facts, "plan": resolved.plan.hash, "population": self._population.hash}
+        )
+        file = self._folder / f"{key}.f32"
+        if not file.is_file():
+            _write(file, parameters_to_bytes(train()))
+        return parameters_from_bytes(file.read_bytes(), resolved.plan.adapter)
+
+    def _without_noise(self) -> ResolvedPlan:
+        return self._resolved(
+            self._size.rounds, self._size.rows,
+            rank=4, targets=("q_proj", "v_proj"), first_layer=0, epsilon=None,
+        )  # fmt: skip
+
+    def _resolved(
+        self,
+        rounds: int,
+        rows: int,
+        *,
+        rank: int,
+        targets: tuple[str, ...],
+        first_layer: int,
+        epsilon: float | None,
+    ) -> ResolvedPlan:
+        """Of mode `document`; `epsilon` None stands for a plan whose noise is left out."""
+        modules = [
+            asdict(module)
+            for module in generator_modules(PACKAGED)
+            if module.name.endswith(targets) and _layer(module.name) >= first_layer
+        ]
+        sections = sum(len(node.subjects) for node in self._population.nodes)
+        fields = {
+            "population": "fairytaleqa",
+            "federation": "fairytaleqa",
+            "adapter": {
+                "kind": "generator",
+                "base_model": self._identity,
+                "modules": modules,
+                "rank": rank,
+            },
+            "mode": "document",
+            "rounds": rounds,
+            "cohort": len(self._population.nodes),
+            "planned_rows": sections,
+            "sampling_rate": rows / sections,
+            "clip_norm": CLIP_NORM,
+            "delta": DELTA,
+            "optimiser": {
+                "name": "fedadam",
+                "learning_rate": LEARNING_RATE,
+                "beta1": 0.9,
+                "adaptivity": 1e-8,
+            },
+            "generator_terms": TERMS,
+            **({"noise_multiplier": 1.0} if epsilon is None else {"epsilon": epsilon}),
+        }
+        return resolve(read_request(fields), NOBODY)
+
+
+def _layer(module: str) -> int:
+    return int(next(part for part in module.split(".") if part.isdigit()))
+
+
+_said: dict[str, float] = {}
+"""When each stage was last told of."""
+
+
+def _say(stage: str, done: int, total: int) -> None:
+    """To stderr, at most every ten seconds a stage."""
+    now = time.monotonic()
+    if done in (0, total) or now - _said.get(stage, 0.0) > 10.0:
+        _said[stage] = now
+        print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def _write(file: Path, data: bytes) -> None:
+    """As a whole or not at all."""
+    partial = file.with_suffix(".part")
+    partial.write_bytes(data)
+    partial.replace(file)
