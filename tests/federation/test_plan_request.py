@@ -68,7 +68,20 @@ def test_the_default_delta_is_well_below_one_over_the_units(rows: int) -> None:
 def test_a_client_plan_sends_updates_that_are_added() -> None:
     plan = client_plan()
     assert plan.privacy.mode is Mode.CLIENT and plan.privacy.row_cap is None
-    assert (plan.optimiser.name, plan.optimiser.learning_rate) == (OptimiserName.FEDAVG, 1.0)
+    assert plan.optimiser.name is OptimiserName.FEDAVG
+
+
+def test_the_step_on_a_query_map_falls_with_the_noise_and_follows_the_clip_norm() -> None:
+    """What the noise of one step adds to W is the same at every level of noise above the signal."""
+    noisy, noisier = (client_plan(epsilon=None, noise_multiplier=z) for z in (40.0, 80.0))
+    assert noisy.privacy.noise_to_signal > 1
+    products = [p.optimiser.learning_rate * p.privacy.noise_to_signal for p in (noisy, noisier)]
+    assert products[0] == pytest.approx(products[1])
+    quiet, quieter = (client_plan(epsilon=None, noise_multiplier=z) for z in (0.02, 0.01))
+    assert quiet.privacy.noise_to_signal < 1
+    assert quiet.optimiser == quieter.optimiser
+    wide = client_plan(epsilon=None, noise_multiplier=40.0, clip_norm=10.0)
+    assert wide.optimiser.learning_rate == pytest.approx(10 * noisy.optimiser.learning_rate)
 
 
 @pytest.mark.parametrize(
