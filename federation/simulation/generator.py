@@ -24,6 +24,9 @@ from generation.answer_scores import token_f1
 GRADIENTS = 400
 """Of pooled training, each of one example: a second of two cores with the packaged model."""
 
+EPOCHS = 10
+"""Of pooled training, at most: few examples are soon learnt by heart."""
+
 BATCH = 4
 ADAM = Optimiser(OptimiserName.FEDADAM, learning_rate=0.002, beta1=0.9, adaptivity=1e-8)
 
@@ -83,7 +86,8 @@ class GeneratorLab:
         state = OptimiserState.zero(vector.size)
         drawn = np.random.default_rng(seed)
         size = min(BATCH, len(examples))
-        for _ in range(self._gradients // BATCH if examples else 0):
+        gradients = min(self._gradients, EPOCHS * len(examples))
+        for _ in range(gradients // BATCH):
             batch = [examples[place] for place in drawn.choice(len(examples), size, replace=False)]
             # A batch as one subject: its row is the sum of its examples' gradients.
             ((_, total),) = rows.of_subjects([(b"batch", batch)], vector)
