@@ -40,7 +40,6 @@ from retrieval.vector_cache import VectorCache
 SEEDS = 10
 QUICK_SEEDS = 2
 RESAMPLES = 2_000
-PUBLIC_PASSAGES = 256
 HYBRID_PASSAGES = 200
 RANK = 64
 
@@ -51,7 +50,9 @@ class Case:
 
     Attributes:
         terms: of the plan request, beside cohort and adapter.
-        public: whether pages of the data set that no client holds serve as public passages.
+        drop: probability that a node drops out of a round.
+        public: so many passages, of pages of the data set that no client holds, are public.
+        private: whether there is noise.
     """
 
     data: str
@@ -61,8 +62,11 @@ class Case:
     unit: Unit
     terms: dict[str, Any] = field(repr=False)
     drop: float = 0.1
-    public: bool = False
-    rank: int = RANK
+    public: int = 0
+    private: bool = True
+
+
+SETS = (("medquad", "group:400", 900, 1e-4), ("fairytaleqa", "subclient", None, 1e-3))
 
 
 def _client_cases() -> list[Case]:
@@ -71,26 +75,40 @@ def _client_cases() -> list[Case]:
             data, f"{data} {by}, mode client, epsilon {epsilon:g}", by, limit, Unit.SUBCLIENT,
             {"mode": "client", "epsilon": epsilon, "delta": delta, "rounds": 10, "colluders": 0},
         )
-        for data, by, limit, delta in (
-            ("medquad", "group:400", 900, 1e-4), ("fairytaleqa", "subclient", None, 1e-3),
-        )
+        for data, by, limit, delta in SETS
         for epsilon in (8.0, 4.0, 2.0)
     ]  # fmt: skip
 
 
-def _document_cases() -> list[Case]:
-    terms = {
-        "mode": "document", "epsilon": 3.0, "delta": 1e-6, "rounds": 20, "colluders": 0,
-        "sampling_rate": 0.2, "clip_norm": 0.1, "min_survivors": 9,
-        "optimiser": {"name": "fedavg", "learning_rate": 50.0, "beta1": 0.9},
-    }  # fmt: skip
+def _plain_cases() -> list[Case]:
+    """More rounds, since without noise nothing is paid for them."""
+    terms = {"mode": "client", "noise_multiplier": 0.5, "rounds": 20, "colluders": 0}
     return [
         Case(
-            "medquad", f"medquad by site, mode document, row {row}, epsilon 3", "client", 900,
-            unit, terms, drop=0.0, public=True,
+            data, f"{data} {by}, without noise, 20 rounds", by, limit, Unit.SUBCLIENT, terms,
+            private=False,
         )
-        for row, unit in (("passage", Unit.DOCUMENT), ("page", Unit.SUBCLIENT))
+        for data, by, limit, _ in SETS
     ]  # fmt: skip
+
+
+def _document_cases() -> list[Case]:
+    """Rows that know one passage only learn from public ones, those that know a page from it."""
+
+    def case(row: str, unit: Unit, public: int, temperature: float, rate: float) -> Case:
+        terms = {
+            "mode": "document", "epsilon": 3.0, "delta": 1e-6, "rounds": 20, "colluders": 0,
+            "sampling_rate": 0.2, "clip_norm": 0.1, "min_survivors": 9,
+            "map_terms": {"temperature": temperature},
+            "optimiser": {"name": "fedavg", "learning_rate": rate, "beta1": 0.9},
+        }  # fmt: skip
+        name = f"medquad by site, mode document, row {row}, epsilon 3"
+        return Case("medquad", name, "client", 900, unit, terms, drop=0.0, public=public)
+
+    return [
+        case("passage", Unit.DOCUMENT, 2_048, 0.01, 12.5),
+        case("page", Unit.SUBCLIENT, 0, 0.05, 50.0),
+    ]
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -99,7 +117,7 @@ def run(options: Options) -> Iterator[Row]:
         raise SystemExit("benchmarks utility needs --data DIR")
     seeds = range(QUICK_SEEDS if options.quick else SEEDS)
     bench = _Bench(options.data)
-    for case in (*_client_cases(), *_document_cases()):
+    for case in (*_client_cases(), *_plain_cases(), *_document_cases()):
         yield from _rows(case, bench.outcomes(case, seeds))
     for case in (_client_cases()[0], _client_cases()[3]):
         yield from _hybrid(bench, case, seeds[:QUICK_SEEDS])
@@ -125,7 +143,7 @@ class _Bench:
         held = {passage.subclient for passage in kept}
         others = [passage for passage in corpus if passage.subclient not in held]
         others.sort(key=lambda passage: sha256(passage.id.encode()).digest())
-        public = [passage.text for passage in others[:PUBLIC_PASSAGES]] if case.public else []
+        public = [passage.text for passage in others[: case.public]]
         return kept, queries, public
 
     def plan(self, case: Case, population: Population, public: Sequence[str]) -> ResolvedPlan:
@@ -137,7 +155,7 @@ class _Bench:
                 "kind": "retriever",
                 "base_model": self.embedder.identity,
                 "dimension": self.embedder.dimension,
-                "rank": case.rank,
+                "rank": RANK,
             },
             "cohort": nodes,
             "min_survivors": least_survivors(nodes, case.drop, 0),
@@ -169,7 +187,7 @@ class _Bench:
                 {
                     "plan": resolved.plan.hash,
                     "population": population.hash,
-                    "private": True,
+                    "private": case.private,
                     "drop": case.drop,
                     "secure": False,
                     "seed": seed,
@@ -179,7 +197,7 @@ class _Bench:
             if outcome is None:
                 print(f"{case.name}, seed {seed}", file=sys.stderr, flush=True)
                 outcome = simulate(
-                    population, lab, resolved, private=True, drop=case.drop, secure=False,
+                    population, lab, resolved, private=case.private, drop=case.drop, secure=False,
                     seed=seed, processes=os.cpu_count() or 1,
                 )  # fmt: skip
                 self._results.put(key, outcome)
