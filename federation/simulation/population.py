@@ -152,19 +152,26 @@ def build(
 
     As on a real node each question belongs to the one subject that answers it, and has as
     negatives the other passages of that subject; a question that several subjects answer belongs
-    to none of them. Answers that another scoring group holds count for nothing.
+    to none of them. For training, answers of another client count for nothing; for scoring, those
+    of another scoring group. A subclient lies in one client: where two clients have one of the
+    same name, they are two, and called client/subclient.
+
+    Real nodes know more and less: they count subjects without a question too, learn from headings
+    as well, and hold one question in five back.
 
     Args:
         score_by: field, `client` or `subclient`, within which a question is looked for.
         split: of the questions for scoring.
 
     Raises:
-        DataError: the data lacks a field that is needed, or there is nothing to train or score.
+        DataError: the data lacks a field that is needed, ids or names of subclients cannot be told
+            apart, or there is nothing to train or score.
     """
     wanted = {score_by, division.field, unit.value}
     named = all(p.subclient for p in corpus) and all(q.subclient for q in queries)
     if wanted & {"subclient", "group"} and not named:
         raise DataError("every line needs a subclient for nodes, units or scores made by it")
+    corpus, queries = _told_apart(corpus, queries)
     passages = {passage.id: passage for passage in corpus}
 
     def group(row: Passage | Query) -> str:
@@ -220,6 +227,31 @@ def build(
     )
     held = {one: tuple(texts) for one, texts in candidates.items()}
     return Population(nodes, held, tuple(tasks))
+
+
+def _told_apart(
+    corpus: Sequence[Passage], queries: Sequence[Query]
+) -> tuple[list[Passage], list[Query]]:
+    """The rows, with subclients that several clients have under one name called by both names."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for row in (*corpus, *queries):
+        owners[row.subclient].add(row.client)
+
+    def name(row: Passage | Query) -> str:
+        own = row.subclient
+        if not own or len(owners[own]) == 1:
+            return own
+        longer = f"{row.client}/{own}"
+        if longer in owners:
+            raise DataError(
+                f"several clients have the subclient {own!r}, and {longer!r} is one already"
+            )
+        return longer
+
+    return (
+        [replace(passage, subclient=name(passage)) for passage in corpus],
+        [replace(query, subclient=name(query)) for query in queries],
+    )
 
 
 def _example(query: Query, answers: Iterable[Passage], shelf: Iterable[Passage]) -> Example:

@@ -125,6 +125,48 @@ class TestSubjects:
         assert not [question for question in questions if question.startswith("text of t")]
 
 
+class TestSubclientsOfOneName:
+    """Clients a and b each have a subclient "one"."""
+
+    CORPUS = (passage("a1"), passage("a2"), passage("b1", "b"), passage("b2", "b"))
+    QUERIES = (
+        query("qa1", "a1"),
+        query("qb1", "b1", client="b"),
+        query("ta2", "a2", split="test"),
+        query("tb2", "b2", split="test", client="b"),
+    )
+
+    def test_they_are_two_subjects(self) -> None:
+        found = population(self.CORPUS, self.QUERIES)
+        assert learned(found) == {
+            "a": {"text of qa1": (("text of a1",), ("text of a2",))},
+            "b": {"text of qb1": (("text of b1",), ("text of b2",))},
+        }
+        names = {name for node in found.nodes for name, _ in node.subjects}
+        assert len(names) == 2
+
+    def test_they_are_two_nodes_and_two_groups(self) -> None:
+        found = population(
+            self.CORPUS, self.QUERIES, division=Division("subclient"), score_by="subclient"
+        )
+        assert [(node.name, node.group) for node in found.nodes] == [
+            ("a/one", "a/one"), ("b/one", "b/one")
+        ]  # fmt: skip
+        assert found.candidates == {
+            "a/one": ("text of a1", "text of a2"), "b/one": ("text of b1", "text of b2")
+        }  # fmt: skip
+
+    def test_a_name_that_could_be_either_is_refused(self) -> None:
+        third = passage("c1", "c", "a/one")
+        with pytest.raises(DataError, match="'a/one' is one already"):
+            population((*self.CORPUS, third), self.QUERIES)
+
+    def test_clients_without_subclients_have_none_in_common(self) -> None:
+        corpus = tuple(passage(one.id, one.client, "") for one in CORPUS)
+        found = population(corpus, unit=Unit.DOCUMENT)
+        assert [node.name for node in found.nodes] == ["a", "b"]
+
+
 class TestTasks:
     def test_a_question_is_looked_for_among_its_groups_passages(self) -> None:
         found = population()
