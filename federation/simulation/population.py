@@ -234,7 +234,8 @@ def _told_apart(
 ) -> tuple[list[Passage], list[Query]]:
     """The rows, with subclients that several clients have under one name called by both names."""
     owners: dict[str, set[str]] = defaultdict(set)
-    for row in (*corpus, *queries):
+    rows: list[Passage | Query] = [*corpus, *queries]
+    for row in rows:
         owners[row.subclient].add(row.client)
 
     def name(row: Passage | Query) -> str:
