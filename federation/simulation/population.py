@@ -119,10 +119,10 @@ class Division:
             raise ValueError(f"nodes are made by client, subclient or group:N, not {text[:40]!r}")
         return Division("group", int(found[1]))
 
-    def names(self, training: Sequence[Query]) -> Callable[[Query], str]:
-        """A function from a training question to the name of its node."""
+    def names(self, training: Sequence[Query]) -> Callable[[Passage | Query], str]:
+        """The name of the node of a row, of a client that has a training question."""
         if self.field != "group":
-            return lambda query: str(getattr(query, self.field))
+            return lambda row: str(getattr(row, self.field))
         count: dict[str, int] = defaultdict(int)
         for query in training:
             count[query.client] += 1
@@ -131,10 +131,10 @@ class Division:
             for client, own in count.items()
         }
 
-        def name(query: Query) -> str:
-            digest = hashlib.sha256(query.subclient.encode()).digest()
-            place = int.from_bytes(digest) % shares[query.client]
-            return f"{query.client}/{place}"
+        def name(row: Passage | Query) -> str:
+            digest = hashlib.sha256(row.subclient.encode()).digest()
+            place = int.from_bytes(digest) % shares[row.client]
+            return f"{row.client}/{place}"
 
         return name
 
@@ -150,11 +150,11 @@ def build(
 ) -> Population:
     """The population of a data set.
 
-    As on a real node each question belongs to the one subject that answers it, and has as
-    negatives the other passages of that subject; a question that several subjects answer belongs
-    to none of them. For training, answers of another client count for nothing; for scoring, those
-    of another scoring group. A subclient lies in one client: where two clients have one of the
-    same name, they are two, and called client/subclient.
+    As on a real node each question belongs to the one subject of its node that answers it, and has
+    as negatives the other passages of that subject; a question that several of them answer belongs
+    to none. For training, answers that another node holds count for nothing; for scoring, those
+    of another client or scoring group. A subclient lies in one client: where two clients have one
+    of the same name, they are two, and called client/subclient.
 
     Real nodes know more and less: they count subjects without a question too, learn from headings
     as well, and hold one question in five back.
@@ -205,10 +205,11 @@ def build(
     groups: dict[str, set[str]] = defaultdict(set)
     for query in training:
         groups[name(query)].add(group(query))
-        found = {subject(passage) for passage in answers(query)}
+        held = [passage for passage in answers(query) if name(passage) == name(query)]
+        found = {subject(passage) for passage in held}
         if len(found) == 1:
             (own,) = found
-            learned[name(query)][own].append(_example(query, answers(query), shelves[own]))
+            learned[name(query)][own].append(_example(query, held, shelves[own]))
     tasks = [
         Task(query.id, query.text, query.answer, group(query), gold)
         for query in queries
@@ -225,8 +226,8 @@ def build(
         )
         for one in sorted(groups)
     )
-    held = {one: tuple(texts) for one, texts in candidates.items()}
-    return Population(nodes, held, tuple(tasks))
+    texts = {one: tuple(own) for one, own in candidates.items()}
+    return Population(nodes, texts, tuple(tasks))
 
 
 def _told_apart(

@@ -115,6 +115,14 @@ class TestSubjects:
         alone = population(queries=(both, *QUERIES[2:]))
         assert [(node.name, len(node.subjects)) for node in alone.nodes] == [("a", 0), ("b", 1)]
 
+    def test_a_node_learns_from_its_own_passages_only(self) -> None:
+        """Passages a1 and a2 are of subclient one, a3 and a4 of two: a subject lies in one node."""
+        both, other = query("both", "a1", "a3"), query("other", "a3")
+        found = learned(
+            population(queries=(both, other, *QUERIES[2:]), division=Division("subclient"))
+        )
+        assert found["one"] == {"text of both": (("text of a1",), ("text of a2",))}
+
     def test_a_text_that_answers_is_no_negative_under_another_id(self) -> None:
         twin = passage("twin", text="text of a1")
         found = learned(population(corpus=(*CORPUS, twin)))
