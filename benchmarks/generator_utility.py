@@ -35,7 +35,7 @@ from federation.simulation.answers import Asked, answers
 from federation.simulation.generator import GeneratorLab
 from federation.simulation.population import Division, Population, Task, Unit, build
 from federation.simulation.randomness import Randomness
-from federation.simulation.results import outcome_key
+from federation.simulation.results import hash_of
 from federation.simulation.simulator import Simulation
 from federation.simulation.vectors import embedded
 from federation.simulation.workers import Workers
@@ -287,7 +287,7 @@ class _Bench:
         for start in range(0, len(asked), ANSWERS_AT_ONCE):
             part = asked[start : start + ANSWERS_AT_ONCE]
             facts = json.dumps([asdict(one) for one in part]).encode()
-            key = outcome_key(
+            key = hash_of(
                 {
                     "asked": hashlib.sha256(facts).hexdigest(),
                     "plan": resolved.plan.hash,
@@ -333,9 +333,7 @@ class _Bench:
     def _vector(
         self, facts: dict[str, Any], resolved: ResolvedPlan, train: Callable[[], Vector]
     ) -> Vector:
-        key = outcome_key(
-            {**facts, "plan": resolved.plan.hash, "population": self._population.hash}
-        )
+        key = hash_of({**facts, "plan": resolved.plan.hash, "population": self._population.hash})
         file = self._folder / f"{key}.f32"
         if not file.is_file():
             _write(file, parameters_to_bytes(train()))
@@ -354,6 +352,8 @@ class _Bench:
             if module.name.endswith(adapter.targets) and _layer(module.name) >= adapter.first_layer
         ]
         sections = sum(len(node.subjects) for node in self._population.nodes)
+        optimiser: dict[str, Any] = {"name": "fedadam", "beta1": 0.9, "adaptivity": 1e-8}
+        optimiser["learning_rate"] = adapter.learning_rate
         fields = {
             "population": "fairytaleqa",
             "federation": "fairytaleqa",
@@ -370,12 +370,7 @@ class _Bench:
             "sampling_rate": rows / sections,
             "clip_norm": CLIP_NORM,
             "delta": DELTA,
-            "optimiser": {
-                "name": "fedadam",
-                "learning_rate": adapter.learning_rate,
-                "beta1": 0.9,
-                "adaptivity": 1e-8,
-            },
+            "optimiser": optimiser,
             "generator_terms": TERMS,
             **({"noise_multiplier": 1.0} if epsilon is None else {"epsilon": epsilon}),
         }

@@ -43,33 +43,35 @@ TERMS = MapTerms()
 def run(options: Options) -> Iterator[Row]:
     """A thousand clients of ours, fewer of Flower's."""
     clients, rounds = (100, 5) if options.quick else (CLIENTS, ROUNDS)
-    seconds = _ours(clients, rounds)
+    seconds, longer = _ours(clients, rounds)
+    start_up, shorter = _ours(clients, 1)
     case = f"clients={clients} rounds={rounds} d={DIMENSION * RANK}"
     yield Row("simulate", case, "wall time with start-up, s", seconds)
-    ours = clients * rounds / (seconds - _ours(clients, 1)) * (rounds - 1) / rounds
+    ours = (longer - shorter) / (seconds - start_up)
     peer, name = None, None
     if importlib.util.find_spec("flwr") and importlib.util.find_spec("ray"):
-        longer, shorter = _flower(FLOWER_ROUNDS), _flower(1)
-        peer = FLOWER_CLIENTS * (FLOWER_ROUNDS - 1) / (longer - shorter)
+        longer_run, start_up = _flower(FLOWER_ROUNDS), _flower(1)
+        peer = FLOWER_CLIENTS * (FLOWER_ROUNDS - 1) / (longer_run - start_up)
         name = f"{versioned('flwr')} simulation, {FLOWER_CLIENTS} clients"
     yield Row("simulate", case, "clients x rounds per second", ours, peer, name, better="higher")
 
 
-def _ours(clients: int, rounds: int) -> float:
-    """Seconds of a federation at a noise multiplier of 1, a tenth of the clients silent."""
+def _ours(clients: int, rounds: int) -> tuple[float, int]:
+    """A federation at a noise multiplier of 1: seconds, and vectors that clients have sent.
+
+    A tenth of them is silent in each round, and does not count.
+    """
     resolved = _plan(clients, rounds)
     nodes = [_texts(client) for client in range(clients)]
     texts = [text for node in nodes for _, (one,) in node for text in _of(one)]
-    vectors = KnownVectors(texts, _unit(0, len(texts)))
+    known = KnownVectors(texts, _unit(0, len(texts)))
     blob = resolved.blobs[resolved.plan.adapter.basis_hash]
-    make_rows = partial(MapRows, resolved.plan, blob, (), vectors)
+    make_rows = partial(MapRows, resolved.plan, blob, (), known)
     start = time.perf_counter()
     with Workers(resolved.plan, make_rows, nodes, Randomness(1), PROCESSES) as workers:
         simulation = Simulation(resolved, workers, clients, Randomness(1), drop=0.1)
-        released = sum(one.released for one in simulation.rounds())
-    if released != rounds:
-        raise AssertionError(f"{released} of {rounds} rounds were released")
-    return time.perf_counter() - start
+        vectors = sum(one.survivors for one in simulation.rounds() if one.released)
+    return time.perf_counter() - start, vectors
 
 
 def _plan(clients: int, rounds: int) -> ResolvedPlan:

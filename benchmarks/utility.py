@@ -184,15 +184,9 @@ class _Bench:
         found = []
         for seed in seeds:
             key = outcome_key(
-                {
-                    "plan": resolved.plan.hash,
-                    "population": population.hash,
-                    "private": case.private,
-                    "drop": case.drop,
-                    "secure": False,
-                    "seed": seed,
-                }
-            )
+                population, resolved,
+                private=case.private, drop=case.drop, secure=False, seed=seed,
+            )  # fmt: skip
             outcome = self._results.get(key)
             if outcome is None:
                 print(f"{case.name}, seed {seed}", file=sys.stderr, flush=True)
@@ -220,9 +214,9 @@ def _rows(case: Case, outcomes: Sequence[Outcome]) -> Iterator[Row]:
     yield Row("utility", name, "gain", gain, better="higher")
     yield Row("utility", name, "gain, 95% from", low, better="higher")
     yield Row("utility", name, "gain, 95% to", high, better="higher")
-    kept = gain / (means["without_noise"] - zero)
-    yield Row("utility", name, "share of the gain without noise", kept, better="higher")
     if first.costs is not None:
+        kept = gain / (means["without_noise"] - zero)
+        yield Row("utility", name, "share of the gain without noise", kept, better="higher")
         yield Row("utility", name, "noise to signal", first.costs.noise_to_signal)
 
 

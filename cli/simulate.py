@@ -102,7 +102,7 @@ def simulate(
         float, typer.Option(help="Probability that a node drops out of a round.", min=0, max=0.9)
     ] = 0.1,
     rank: Annotated[
-        int | None, typer.Option(help="Of the adapter; 32, or 4 of a generator, if unset.", min=1)
+        int | None, typer.Option(help="Of the adapter; 64, or 4 of a generator, if unset.", min=1)
     ] = None,
     plan: Annotated[
         Path | None,
@@ -142,6 +142,7 @@ def simulate(
         raise typer.BadParameter(str(error), param_hint="--clients-by") from error
     if mode is SimulatedMode.NONE and (epsilon is not None or secure):
         raise CommandError("mode none has no epsilon and nothing to aggregate securely")
+    _check_plot(plot, adapter)
     try:
         passages = labelled.read_corpus(corpus)
         questions = labelled.read_queries(queries)
@@ -162,15 +163,9 @@ def simulate(
     fields |= {name: value for name, value in given.items() if value is not None}
     lab, resolved = _lab(adapter, population, fields, mode, rank, drop)
     store = results.Results(user_cache() / "simulations")
+    private = mode is not SimulatedMode.NONE
     key = results.outcome_key(
-        {
-            "plan": resolved.plan.hash,
-            "population": population.hash,
-            "private": mode is not SimulatedMode.NONE,
-            "drop": drop,
-            "secure": secure,
-            "seed": seed,
-        }
+        population, resolved, private=private, drop=drop, secure=secure, seed=seed
     )
     outcome = None if fresh else store.get(key)
     if outcome is None:
@@ -178,8 +173,8 @@ def simulate(
             try:
                 outcome = run(
                     population, lab, resolved,
-                    private=mode is not SimulatedMode.NONE, drop=drop, secure=secure,
-                    seed=seed, processes=processes or os.cpu_count() or 1, on_round=on_round,
+                    private=private, drop=drop, secure=secure, seed=seed,
+                    processes=processes or os.cpu_count() or 1, on_round=on_round,
                 )  # fmt: skip
             except SimulationError as error:
                 raise CommandError(str(error)) from error
@@ -342,6 +337,26 @@ def _show(outcome: Outcome) -> None:
         )
 
 
+def _check_plot(file: Path | None, adapter: Kind) -> None:
+    """Refuse, before hours of training, a plot that could not be drawn."""
+    if file is None:
+        return
+    from matplotlib.figure import Figure
+
+    if adapter is Kind.GENERATOR:
+        raise CommandError("a generator is scored at the end only: there is no curve to draw")
+    known = Figure().canvas.get_supported_filetypes()
+    if file.suffix[1:].lower() not in known:
+        raise CommandError(f"the plot: {file.name!r} ends in none of {', '.join(sorted(known))}")
+    is_new = not file.exists()
+    try:
+        file.open("ab").close()
+        if is_new:
+            file.unlink()
+    except OSError as error:
+        raise CommandError(f"the plot: {os_error_message(error)}") from error
+
+
 def _plot(outcome: Outcome, file: Path) -> None:
     """The quality by round; the format follows the file's name."""
     from matplotlib.figure import Figure
@@ -354,8 +369,6 @@ def _plot(outcome: Outcome, file: Path) -> None:
         del lines["without noise"]
     for name, points in lines.items():
         values = [point.value for point in points if point.released and point.value is not None]
-        if not values:
-            raise CommandError("this adapter is scored at the end only: there is no curve to draw")
         axes.plot([outcome.zero_shot.mean, *values], marker="o", markersize=3, label=name)
     axes.axhline(outcome.zero_shot.mean, color="grey", linewidth=1, label="zero-shot")
     axes.axhline(outcome.pooled.mean, color="grey", linewidth=1, linestyle=":", label="pooled")
@@ -371,6 +384,5 @@ def _plot(outcome: Outcome, file: Path) -> None:
     axes.legend(frameon=False)
     try:
         figure.savefig(file, dpi=150)
-    except (OSError, ValueError) as error:
-        message = os_error_message(error) if isinstance(error, OSError) else str(error)
-        raise CommandError(f"the plot: {message}") from error
+    except OSError as error:
+        raise CommandError(f"the plot: {os_error_message(error)}") from error

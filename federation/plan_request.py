@@ -277,8 +277,9 @@ def _default_delta(units: int) -> float:
 
 
 def default_optimiser(kind: AdapterKind, privacy: PrivacyPlan) -> Optimiser:
-    """The server's step where a request names none; its constants are measured in docs/research.md.
+    """The server's step where a request names none.
 
+    The constants for query maps in mode `client` are measured in docs/research.md.
     In mode `client` nodes send updates: FedAvg, for a query map with momentum and a rate that
     falls with the noise, so that the noise of all rounds together stays the smaller part of a
     step. In the other modes they send gradients: FedAdam.

@@ -110,7 +110,7 @@ def quantise(
             f"a row of this plan is an array of shape ({plan.dimension},), not {shape}"
         )
     with np.errstate(all="ignore"):
-        scaled = _clipped(row, plan.clip_norm) / plan.grid
+        scaled = clip(row, plan.clip_norm) / plan.grid
         whole = np.floor(scaled)
         rounded = whole + (secret.coins(row_id, plan.dimension) < scaled - whole)
         # Before the cast: outside this range it could wrap around into an acceptable vector.
@@ -120,6 +120,26 @@ def quantise(
     if _squared_norm(integers) > plan.sensitivity_squared:
         return np.zeros(plan.dimension, dtype=np.int64)
     return integers
+
+
+def clip(row: NDArray[np.generic], clip_norm: float) -> NDArray[np.float64]:
+    """A row in float64, shape (d,), scaled to the L2 norm `clip_norm` if it is longer.
+
+    Zeros where a value is not a finite real number.
+    """
+    zero = np.zeros(row.shape)
+    if row.dtype.kind not in "biuf":
+        return zero
+    values = np.asarray(row).astype(np.float64)
+    largest = float(np.max(np.abs(values)))
+    if not 0 < largest < math.inf:
+        return zero
+    # Dividing by the largest value first keeps squares from overflowing and from vanishing.
+    direction = values / largest
+    length = math.sqrt(float(np.sum(direction * direction)))
+    if largest * length <= clip_norm:
+        return values
+    return direction * (clip_norm / length)
 
 
 def decode(total: NDArray[np.uint32], plan: PrivacyPlan) -> NDArray[np.float64]:
@@ -141,23 +161,6 @@ def decode(total: NDArray[np.uint32], plan: PrivacyPlan) -> NDArray[np.float64]:
             f"shape {total.shape}"
         )
     return total.astype(np.int32).astype(np.float64) * (plan.grid / plan.divisor)
-
-
-def _clipped(row: NDArray[np.generic], clip_norm: float) -> NDArray[np.float64]:
-    """`row` in float64, scaled to norm `clip_norm` if it is longer, zero if not finite."""
-    zero = np.zeros(row.shape)
-    if row.dtype.kind not in "biuf":
-        return zero
-    values = np.asarray(row).astype(np.float64)
-    largest = float(np.max(np.abs(values)))
-    if not 0 < largest < math.inf:
-        return zero
-    # Dividing by the largest value first keeps squares from overflowing and from vanishing.
-    direction = values / largest
-    length = math.sqrt(float(np.sum(direction * direction)))
-    if largest * length <= clip_norm:
-        return values
-    return direction * (clip_norm / length)
 
 
 def _squared_norm(integers: NDArray[np.int64]) -> int:

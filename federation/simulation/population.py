@@ -119,10 +119,10 @@ class Division:
             raise ValueError(f"nodes are made by client, subclient or group:N, not {text[:40]!r}")
         return Division("group", int(found[1]))
 
-    def names(self, training: Sequence[Query]) -> Callable[[Query], str]:
-        """A function from a training question to the name of its node."""
+    def names(self, training: Sequence[Query]) -> Callable[[Passage | Query], str]:
+        """The name of the node of a row, of a client that has a training question."""
         if self.field != "group":
-            return lambda query: str(getattr(query, self.field))
+            return lambda row: str(getattr(row, self.field))
         count: dict[str, int] = defaultdict(int)
         for query in training:
             count[query.client] += 1
@@ -131,10 +131,10 @@ class Division:
             for client, own in count.items()
         }
 
-        def name(query: Query) -> str:
-            digest = hashlib.sha256(query.subclient.encode()).digest()
-            place = int.from_bytes(digest) % shares[query.client]
-            return f"{query.client}/{place}"
+        def name(row: Passage | Query) -> str:
+            digest = hashlib.sha256(row.subclient.encode()).digest()
+            place = int.from_bytes(digest) % shares[row.client]
+            return f"{row.client}/{place}"
 
         return name
 
@@ -150,21 +150,28 @@ def build(
 ) -> Population:
     """The population of a data set.
 
-    As on a real node each question belongs to the one subject that answers it, and has as
-    negatives the other passages of that subject; a question that several subjects answer belongs
-    to none of them. Answers that another scoring group holds count for nothing.
+    As on a real node each question belongs to the one subject of its node that answers it, and has
+    as negatives the other passages of that subject; a question that several of them answer belongs
+    to none. For training, answers that another node holds count for nothing; for scoring, those
+    of another client or scoring group. A subclient lies in one client: where two clients have one
+    of the same name, they are two, and called client/subclient.
+
+    Real nodes know more and less: they count subjects without a question too, learn from headings
+    as well, and hold one question in five back.
 
     Args:
         score_by: field, `client` or `subclient`, within which a question is looked for.
         split: of the questions for scoring.
 
     Raises:
-        DataError: the data lacks a field that is needed, or there is nothing to train or score.
+        DataError: the data lacks a field that is needed, ids or names of subclients cannot be told
+            apart, or there is nothing to train or score.
     """
     wanted = {score_by, division.field, unit.value}
     named = all(p.subclient for p in corpus) and all(q.subclient for q in queries)
     if wanted & {"subclient", "group"} and not named:
         raise DataError("every line needs a subclient for nodes, units or scores made by it")
+    corpus, queries = _told_apart(corpus, queries)
     passages = {passage.id: passage for passage in corpus}
 
     def group(row: Passage | Query) -> str:
@@ -198,10 +205,11 @@ def build(
     groups: dict[str, set[str]] = defaultdict(set)
     for query in training:
         groups[name(query)].add(group(query))
-        found = {subject(passage) for passage in answers(query)}
+        held = [passage for passage in answers(query) if name(passage) == name(query)]
+        found = {subject(passage) for passage in held}
         if len(found) == 1:
             (own,) = found
-            learned[name(query)][own].append(_example(query, answers(query), shelves[own]))
+            learned[name(query)][own].append(_example(query, held, shelves[own]))
     tasks = [
         Task(query.id, query.text, query.answer, group(query), gold)
         for query in queries
@@ -218,8 +226,34 @@ def build(
         )
         for one in sorted(groups)
     )
-    held = {one: tuple(texts) for one, texts in candidates.items()}
-    return Population(nodes, held, tuple(tasks))
+    texts = {one: tuple(own) for one, own in candidates.items()}
+    return Population(nodes, texts, tuple(tasks))
+
+
+def _told_apart(
+    corpus: Sequence[Passage], queries: Sequence[Query]
+) -> tuple[list[Passage], list[Query]]:
+    """The rows, with subclients that several clients have under one name called by both names."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    rows: list[Passage | Query] = [*corpus, *queries]
+    for row in rows:
+        owners[row.subclient].add(row.client)
+
+    def name(row: Passage | Query) -> str:
+        own = row.subclient
+        if not own or len(owners[own]) == 1:
+            return own
+        longer = f"{row.client}/{own}"
+        if longer in owners:
+            raise DataError(
+                f"several clients have the subclient {own!r}, and {longer!r} is one already"
+            )
+        return longer
+
+    return (
+        [replace(passage, subclient=name(passage)) for passage in corpus],
+        [replace(query, subclient=name(query)) for query in queries],
+    )
 
 
 def _example(query: Query, answers: Iterable[Passage], shelf: Iterable[Passage]) -> Example:

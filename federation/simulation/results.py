@@ -17,6 +17,8 @@ import federation
 import generation
 import privacy
 import retrieval
+from federation.plan_request import ResolvedPlan
+from federation.simulation.population import Population
 from federation.simulation.run import Costs, Outcome, Point
 from federation.simulation.scoring import Scores
 from privacy.canonical import canonical_bytes
@@ -76,8 +78,30 @@ class Results:
         partial.replace(self._folder / key)
 
 
-def outcome_key(inputs: Mapping[str, Any]) -> str:
-    """Names the outcome of `inputs`, JSON values, under the code as it is now."""
+def outcome_key(
+    population: Population,
+    resolved: ResolvedPlan,
+    *,
+    private: bool,
+    drop: float,
+    secure: bool,
+    seed: int,
+) -> str:
+    """Names the outcome of `simulate` with these arguments, under the code as it is now."""
+    return hash_of(
+        {
+            "plan": resolved.plan.hash,
+            "population": population.hash,
+            "private": private,
+            "drop": drop,
+            "secure": secure,
+            "seed": seed,
+        }
+    )
+
+
+def hash_of(inputs: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values and of the code, for what follows from them."""
     return hashlib.sha256(canonical_bytes({**inputs, "code": code_hash()})).hexdigest()
 
 

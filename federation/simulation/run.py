@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from federation.adapter_spec import parameters_from_bytes
 from federation.plan_request import ResolvedPlan
@@ -138,6 +137,9 @@ class Outcome:
 
 def least_survivors(cohort: int, drop: float, colluders: int) -> int:
     """`min_survivors` of a plan whose nodes drop out by themselves with probability `drop`."""
+    # Most of a second, which whoever only reads outcomes does without.
+    from scipy.stats import binom
+
     likely = int(binom.ppf(FAILURE_PROBABILITY, cohort, 1 - drop))
     return min(max(likely, colluders + 2), cohort)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from federation.adapter_spec import parameters_from_bytes
 from federation.optimiser import OptimiserState, step
 from federation.plan_request import ResolvedPlan
+from federation.secagg import Refusal
 from federation.simulation.randomness import Randomness
 from federation.simulation.secure import secure_sum
 from federation.simulation.workers import Workers
 from privacy.encoding import decode
 
 MOST_FAILURES = 20
+"""Of one round, which real nodes would pay for again each time."""
 
 
 class SimulationError(ValueError):
@@ -31,7 +34,7 @@ class SimulatedRound:
     Attributes:
         number: from 1, of the attempt: a round that failed is tried again under the next number.
         joined: nodes that were invited.
-        survivors: those whose vector is in the sum.
+        survivors: those who sent their vector; it costs them a participation in any case.
         released: whether the survivors were as many as the plan asks for.
         vector: the parameters after it, float32, shape (d,).
     """
@@ -44,7 +47,11 @@ class SimulatedRound:
 
 
 class Simulation:
-    """A federation's rounds. What is drawn depends on the seed and the plan only."""
+    """A federation's rounds. What is drawn depends on the seed and the plan only.
+
+    Every node is always there to be invited, has confirmed all others, and falls silent, if it
+    does, before its vector leaves; nodes that leave later are not simulated.
+    """
 
     def __init__(
         self,
@@ -71,48 +78,77 @@ class Simulation:
         self._drop = drop
         self._secure = secure
         self._exact = exact
-        self._takes = np.zeros(nodes, np.int64)
+        self._nodes = nodes
 
     def rounds(self) -> Iterator[SimulatedRound]:
-        """All rounds that the plan has, and those that failed, since too few survived.
+        """All rounds that the plan has, and those that failed.
 
         Raises:
-            SimulationError: one round failed too often, or no node may take part any more.
+            SimulationError: one round would fail too often, or too few nodes may take part to the
+                end, both before the first round; or a step left the range of float32.
         """
+        # Who takes part does not depend on what is trained: what must fail fails at once.
+        deque(self._attempts(), maxlen=0)
         plan = self._resolved.plan
-        if len(self._takes) < plan.privacy.min_survivors:
-            raise SimulationError(
-                f"the plan asks for {plan.privacy.min_survivors} survivors of each round, and "
-                f"there are {len(self._takes)} nodes"
-            )
         vector = parameters_from_bytes(self._resolved.initial, plan.adapter)
         state = OptimiserState.zero(plan.adapter.dimension)
-        left, failures = plan.privacy.rounds, 0
-        for number in count(1):
-            if left == 0:
-                return
-            joined, survivors = self._members(number)
-            released = len(survivors) >= plan.privacy.min_survivors
-            failures = 0 if released else failures + 1
-            if failures > MOST_FAILURES:
-                raise SimulationError(
-                    f"{failures} rounds in a row had fewer than {plan.privacy.min_survivors} "
-                    f"survivors of {len(joined)} nodes: plan for more drop-outs"
-                )
+        for number, joined, survivors, released in self._attempts():
             if released:
-                left -= 1
-                self._takes[survivors] += 1
                 mean = self._mean(number, vector, joined, survivors)
                 direction = -mean if plan.rows_are_gradients else mean
                 vector, state = step(plan.optimiser, state, vector, direction)
+                if not np.isfinite(vector).all():
+                    raise SimulationError(
+                        f"round {number}: the optimiser's step leaves the range of float32: take a "
+                        "lower learning rate"
+                    )
             yield SimulatedRound(number, len(joined), len(survivors), released, vector)
 
-    def _members(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Who is invited, among those whose odometer has room, and who of them survives."""
-        privacy = self._resolved.plan.privacy
+    def _attempts(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], bool]]:
+        """Number, invited nodes, survivors, and whether the round is released."""
+        plan, privacy = self._resolved.plan, self._resolved.plan.privacy
+        if self._nodes < privacy.min_survivors:
+            raise SimulationError(
+                f"the plan asks for {privacy.min_survivors} survivors of each round, and "
+                f"there are {self._nodes} nodes"
+            )
+        taken = np.zeros(self._nodes, np.int64)
+        done = failures = 0
+        for number in count(1):
+            if done == privacy.rounds:
+                return
+            willing = np.flatnonzero(taken < privacy.max_participations)
+            if len(willing) < privacy.min_survivors:
+                raise SimulationError(
+                    f"after {done} of {privacy.rounds} rounds only {len(willing)} nodes may take "
+                    f"part again, and the plan asks for {privacy.min_survivors} survivors: plan "
+                    "for fewer rounds, more participations or more drop-outs"
+                )
+            joined, survivors = self._members(number, willing)
+            try:
+                plan.aggregation(len(joined))
+            except Refusal as refusal:
+                raise SimulationError(
+                    f"secure aggregation among {len(joined)} nodes: {refusal.detail}"
+                ) from refusal
+            # As in an odometer: whoever has sent a vector has paid, whatever came of the round.
+            taken[survivors] += 1
+            released = len(survivors) >= privacy.min_survivors
+            done += released
+            failures = 0 if released else failures + 1
+            if failures > MOST_FAILURES:
+                raise SimulationError(
+                    f"{failures} rounds in a row had fewer than {privacy.min_survivors} "
+                    f"survivors of {len(joined)} nodes: plan for more drop-outs"
+                )
+            yield number, joined, survivors, released
+
+    def _members(
+        self, number: int, willing: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Who is invited of those whose odometer has room, and who of them survives."""
         chance = self._randomness.generator("members", number)
-        willing = np.flatnonzero(self._takes < privacy.max_participations)
-        invited = min(privacy.cohort, len(willing))
+        invited = min(self._resolved.plan.privacy.cohort, len(willing))
         joined = np.sort(chance.choice(willing, invited, replace=False))
         return joined, joined[chance.random(invited) >= self._drop]
 

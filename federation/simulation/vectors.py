@@ -14,7 +14,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class KnownVectors:
-    """Looks vectors up; of an unknown text it raises KeyError."""
+    """Looks vectors up; an unknown text raises KeyError."""
 
     def __init__(self, texts: Sequence[str], vectors: Vectors) -> None:
         """`vectors`: shape (n, d), float32, in the order of `texts`."""
@@ -25,15 +25,6 @@ class KnownVectors:
         """Shape (len(texts), d), float32."""
         return self._vectors[[self._places[text] for text in texts]]
 
-    def only(self, texts: Sequence[str]) -> KnownVectors:
-        """Those of some texts, to be sent to another process."""
-        return KnownVectors(texts, self(texts))
-
-    @property
-    def dimension(self) -> int:
-        """d."""
-        return int(self._vectors.shape[1])
-
 
 def embedded(
     texts: Sequence[str],
@@ -41,7 +32,10 @@ def embedded(
     cache: VectorCache,
     progress: Progress = lambda stage, done, total: None,
 ) -> KnownVectors:
-    """The texts' vectors, from the cache where it has them."""
+    """The texts' vectors, from the cache where it has them.
+
+    They are embedded in batches, which moves last bits; a node embeds each text by itself.
+    """
     parts = [np.empty((0, embedder.dimension), np.float32)]
     for start in range(0, len(texts), EMBEDDED_AT_ONCE):
         some = texts[start : start + EMBEDDED_AT_ONCE]

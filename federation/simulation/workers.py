@@ -17,7 +17,7 @@ from federation.participant.examples import Example
 from federation.plan import FederationPlan
 from federation.rows import NODE, Row, Rows
 from federation.simulation.randomness import Randomness
-from privacy.encoding import encode_with
+from privacy.encoding import clip, encode_with
 from privacy.sampling import sample_rows_with
 
 Subjects = Sequence[tuple[bytes, Sequence[Example]]]
@@ -59,7 +59,7 @@ class SimulatedNodes:
         self._randomness = randomness
 
     def encoded(self, work: RoundWork) -> Iterator[NDArray[np.uint32]]:
-        """Each node's masked-to-be vector, uint32, shape (d,)."""
+        """Each node's vector before it is masked, uint32, shape (d,)."""
         for node in work.nodes:
             where = (work.number, node)
             yield encode_with(
@@ -74,8 +74,7 @@ class SimulatedNodes:
         total = np.zeros(self._plan.privacy.dimension)
         for node in work.nodes:
             for _, row in self._contribution(work, node):
-                norm = float(np.linalg.norm(row))
-                total += row * min(1.0, self._plan.privacy.clip_norm / max(norm, 1e-300))
+                total += clip(row, self._plan.privacy.clip_norm)
         return total
 
     def _contribution(self, work: RoundWork, node: int) -> Iterator[Row]:
@@ -92,7 +91,7 @@ class SimulatedNodes:
 
 
 class Workers:
-    """Processes that hold the nodes between rounds; a sum is all that comes back of them."""
+    """Processes that hold the nodes between rounds."""
 
     def __init__(
         self,
@@ -127,7 +126,10 @@ class Workers:
         return total
 
     def exact(self, number: int, vector: NDArray[np.float32], nodes: Sequence[int]) -> Any:
-        """The sum of the nodes' clipped rows, float64, shape (d,)."""
+        """The sum of the nodes' clipped rows, float64, shape (d,).
+
+        Rows are added process by process, so that its last bits depend on how many there are.
+        """
         return sum(self._everywhere(_exact, number, vector, nodes))
 
     def vectors(

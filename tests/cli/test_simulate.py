@@ -156,18 +156,24 @@ class TestComparisons:
         message = refusal(data.run("--cohort", "50"))
         assert "of each round, and there are 3 nodes" in message
 
+
+class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "reason"),
-        [("missing/plot.png", "No such file"), ("plot.doc", "Format 'doc' is not supported")],
+        [("missing/plot.png", "No such file"), ("plot.doc", "ends in none of")],
     )
-    def test_a_plot_that_cannot_be_written_is_no_traceback(
+    def test_a_plot_that_cannot_be_written_is_found_before_all_work(
         self, data: Data, name: str, reason: str
     ) -> None:
         message = refusal(data.run("--plot", data.folder / name))
         assert message.startswith("the plot: ") and reason in message
+        assert not (data.folder / "cache" / "alcove").exists()
 
+    def test_a_generator_has_no_curve_to_plot(self, data: Data) -> None:
+        message = refusal(data.run("--adapter", "generator", "--plot", data.folder / "a.png"))
+        assert "there is no curve to draw" in message
+        assert not (data.folder / "a.png").exists()
 
-class TestRefusals:
     def test_another_division(self, data: Data) -> None:
         message = refusal(data.run("--clients-by", "groups"), code=2)
         assert "client, subclient or group:N, not 'groups'" in message

@@ -115,6 +115,14 @@ class TestSubjects:
         alone = population(queries=(both, *QUERIES[2:]))
         assert [(node.name, len(node.subjects)) for node in alone.nodes] == [("a", 0), ("b", 1)]
 
+    def test_a_node_learns_from_its_own_passages_only(self) -> None:
+        """Passages a1 and a2 are of subclient one, a3 and a4 of two: a subject lies in one node."""
+        both, other = query("both", "a1", "a3"), query("other", "a3")
+        found = learned(
+            population(queries=(both, other, *QUERIES[2:]), division=Division("subclient"))
+        )
+        assert found["one"] == {"text of both": (("text of a1",), ("text of a2",))}
+
     def test_a_text_that_answers_is_no_negative_under_another_id(self) -> None:
         twin = passage("twin", text="text of a1")
         found = learned(population(corpus=(*CORPUS, twin)))
@@ -123,6 +131,48 @@ class TestSubjects:
     def test_only_the_training_split_is_learned_from(self) -> None:
         questions = [question for own in learned(population()).values() for question in own]
         assert not [question for question in questions if question.startswith("text of t")]
+
+
+class TestSubclientsOfOneName:
+    """Clients a and b each have a subclient "one"."""
+
+    CORPUS = (passage("a1"), passage("a2"), passage("b1", "b"), passage("b2", "b"))
+    QUERIES = (
+        query("qa1", "a1"),
+        query("qb1", "b1", client="b"),
+        query("ta2", "a2", split="test"),
+        query("tb2", "b2", split="test", client="b"),
+    )
+
+    def test_they_are_two_subjects(self) -> None:
+        found = population(self.CORPUS, self.QUERIES)
+        assert learned(found) == {
+            "a": {"text of qa1": (("text of a1",), ("text of a2",))},
+            "b": {"text of qb1": (("text of b1",), ("text of b2",))},
+        }
+        names = {name for node in found.nodes for name, _ in node.subjects}
+        assert len(names) == 2
+
+    def test_they_are_two_nodes_and_two_groups(self) -> None:
+        found = population(
+            self.CORPUS, self.QUERIES, division=Division("subclient"), score_by="subclient"
+        )
+        assert [(node.name, node.group) for node in found.nodes] == [
+            ("a/one", "a/one"), ("b/one", "b/one")
+        ]  # fmt: skip
+        assert found.candidates == {
+            "a/one": ("text of a1", "text of a2"), "b/one": ("text of b1", "text of b2")
+        }  # fmt: skip
+
+    def test_a_name_that_could_be_either_is_refused(self) -> None:
+        third = passage("c1", "c", "a/one")
+        with pytest.raises(DataError, match="'a/one' is one already"):
+            population((*self.CORPUS, third), self.QUERIES)
+
+    def test_clients_without_subclients_have_none_in_common(self) -> None:
+        corpus = tuple(passage(one.id, one.client, "") for one in CORPUS)
+        found = population(corpus, unit=Unit.DOCUMENT)
+        assert [node.name for node in found.nodes] == ["a", "b"]
 
 
 class TestTasks:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from federation.plan import FederationPlan
+from federation.simulation.population import Population
 from federation.simulation.randomness import Randomness
 from federation.simulation.results import Results, outcome_key
 from federation.simulation.run import (
@@ -24,7 +26,8 @@ from federation.simulation.run import (
     least_survivors,
 )
 from federation.simulation.scoring import Scores
-from tests.federation.plans import client_plan, document_plan
+from tests.federation.plans import client_plan, client_request, document_plan
+from tests.federation.plans import resolved as make_plan
 
 GROUPS = np.array([0, 0, 1])
 
@@ -121,10 +124,18 @@ def test_a_damaged_file_counts_as_none(where: float, change: int, tmp_path: Path
 
 
 def test_what_an_outcome_follows_from_names_it() -> None:
-    inputs = {"plan": "ab", "seed": 0, "drop": 0.1}
-    assert outcome_key(inputs) == outcome_key(dict(reversed(inputs.items())))
-    others = [{**inputs, "seed": 1}, {**inputs, "drop": 0.2}, {**inputs, "plan": "ac"}]
-    assert len({outcome_key(one) for one in (inputs, *others)}) == 4
+    resolved = make_plan(client_request())
+    population = Population((), {"a": ("text",)}, ())
+    given: dict[str, Any] = {"private": True, "drop": 0.1, "secure": False, "seed": 0}
+    changes: list[dict[str, Any]] = [
+        {"private": False}, {"drop": 0.2}, {"secure": True}, {"seed": 1}
+    ]  # fmt: skip
+    keys = {outcome_key(population, resolved, **(given | change)) for change in [{}, *changes]}
+    other = Population((), {"a": ("another text",)}, ())
+    keys.add(outcome_key(other, resolved, **given))
+    keys.add(outcome_key(population, make_plan(client_request(epsilon=3.0)), **given))
+    assert len(keys) == 3 + len(changes)
+    assert outcome_key(population, resolved, **given) in keys
 
 
 def test_the_shown_line_is_json_that_rounds_scores_and_keeps_epsilons() -> None:
