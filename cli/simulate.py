@@ -15,11 +15,11 @@ import typer
 
 from cli.errors import CommandError, os_error_message
 from cli.options import AsJson
-from cli.output import message_console, show
+from cli.output import message_console, say, show
 
 if TYPE_CHECKING:
     from federation.plan_request import ResolvedPlan
-    from federation.simulation.population import Population
+    from federation.simulation.population import Division, Population
     from federation.simulation.run import Lab, Outcome, Point
     from federation.simulation.vectors import KnownVectors
     from retrieval.embedding import Embedder
@@ -76,11 +76,15 @@ def simulate(
     ] = None,
     adapter: Annotated[Kind, typer.Option(help="What is trained.")] = Kind.RETRIEVER,
     mode: Annotated[
-        SimulatedMode, typer.Option(help="Who is protected; none: neither grid nor noise.")
-    ] = SimulatedMode.CLIENT,
+        SimulatedMode | None,
+        typer.Option(help="Who is protected, client if unset; none: neither grid nor noise."),
+    ] = None,
     unit: Annotated[
-        UnitName, typer.Option(help="A subject: a line of the corpus, or all of a subclient.")
-    ] = UnitName.SUBCLIENT,
+        UnitName | None,
+        typer.Option(
+            help="A subject: a line of the corpus, or all of a subclient, if lines have one."
+        ),
+    ] = None,
     epsilon: Annotated[
         float | None,
         typer.Option(help=f"epsilon_coordinator of all rounds; {DEFAULT_EPSILON:g} if unset."),
@@ -125,15 +129,14 @@ def simulate(
 ) -> None:
     """Train a federation on labelled data, with the code of real ones, and compare.
 
-    Vectors and outcomes are kept in the user's cache: the same command is answered at once.
+    Vectors and outcomes are kept in the user's cache: the same command does not train again.
     """
     from cli import logs
     from federation.simulation import results
-    from federation.simulation.population import Division, Unit, build
+    from federation.simulation.population import Division
     from federation.simulation.run import simulate as run
     from federation.simulation.simulator import SimulationError
     from generation.weights import user_cache
-    from retrieval import labelled
 
     logs.configure("command")
     try:
@@ -143,16 +146,7 @@ def simulate(
     if mode is SimulatedMode.NONE and (epsilon is not None or secure):
         raise CommandError("mode none has no epsilon and nothing to aggregate securely")
     _check_plot(plot, adapter)
-    try:
-        passages = labelled.read_corpus(corpus)
-        questions = labelled.read_queries(queries)
-        if limit is not None:
-            passages = labelled.limit(passages, limit)
-        population = build(
-            passages, questions, division, Unit(unit.value), score_by=score_by.value, split=split
-        )
-    except labelled.DataError as error:
-        raise CommandError(str(error)) from error
+    population = _population(corpus, queries, limit, division, unit, score_by, split)
     if adapter is Kind.GENERATOR:
         population = population.with_questions(SCORED_ANSWERS)
     fields = _fields(plan)
@@ -161,9 +155,13 @@ def simulate(
         "max_participations": participations, "colluders": colluders,
     }  # fmt: skip
     fields |= {name: value for name, value in given.items() if value is not None}
-    lab, resolved = _lab(adapter, population, fields, mode, rank, drop)
-    store = results.Results(user_cache() / "simulations")
     private = mode is not SimulatedMode.NONE
+    if mode is not None:
+        fields["mode"] = mode.value if private else "client"
+    lab, resolved = _lab(adapter, population, fields, private, rank, drop)
+    if private:
+        _warn(resolved)
+    store = results.Results(user_cache() / "simulations")
     key = results.outcome_key(
         population, resolved, private=private, drop=drop, secure=secure, seed=seed
     )
@@ -190,6 +188,43 @@ def simulate(
         _show(outcome)
 
 
+def _warn(resolved: ResolvedPlan) -> None:
+    from federation.preview import preview
+
+    for warning in preview(resolved.plan).warnings:
+        say(f"warning: {warning}")
+
+
+def _population(
+    corpus: Path,
+    queries: Path,
+    limit: int | None,
+    division: Division,
+    unit: UnitName | None,
+    score_by: Field,
+    split: str,
+) -> Population:
+    """The data as nodes; a subject is a subclient if the lines name one and nothing was said."""
+    from federation.simulation.population import Unit, build
+    from retrieval import labelled
+
+    try:
+        passages = labelled.read_corpus(corpus)
+        questions = labelled.read_queries(queries)
+        if limit is not None:
+            passages = labelled.limit(passages, limit)
+        is_divided = all(passage.subclient for passage in passages) and all(
+            question.subclient for question in questions
+        )
+        chosen = Unit.SUBCLIENT if is_divided else Unit.DOCUMENT
+        return build(
+            passages, questions, division, Unit(unit.value) if unit else chosen,
+            score_by=score_by.value, split=split,
+        )  # fmt: skip
+    except labelled.DataError as error:
+        raise CommandError(str(error)) from error
+
+
 def _fields(plan: Path | None) -> dict[str, Any]:
     """The terms of a file, on top of what a simulation assumes."""
     from cli.coordinator.plan_file import read_plan_file
@@ -197,6 +232,7 @@ def _fields(plan: Path | None) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "population": "simulation",
         "federation": "simulation",
+        "mode": "client",
         "rounds": DEFAULT_ROUNDS,
     }
     return fields if plan is None else fields | read_plan_file(plan)
@@ -206,7 +242,7 @@ def _lab(
     adapter: Kind,
     population: Population,
     fields: dict[str, Any],
-    mode: SimulatedMode,
+    private: bool,
     rank: int | None,
     drop: float,
 ) -> tuple[Lab[Any], ResolvedPlan]:
@@ -233,8 +269,12 @@ def _lab(
         **({} if rank is None else {"rank": rank}),
     }
     cohort = fields.setdefault("cohort", len(population.nodes))
-    fields["mode"] = "client" if mode is SimulatedMode.NONE else mode.value
-    if mode is SimulatedMode.NONE:
+    if type(cohort) is int and cohort > len(population.nodes):
+        raise CommandError(
+            f"a cohort of {cohort} nodes, and the data make {len(population.nodes)}: take a "
+            "smaller --cohort, or other --clients-by"
+        )
+    if not private:
         fields.pop("epsilon", None)
         fields.setdefault("noise_multiplier", 1.0)
     elif "noise_multiplier" not in fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -162,6 +163,8 @@ _nodes: SimulatedNodes
 def _open(
     plan: FederationPlan, make_rows: RowMaker, nodes: dict[int, Subjects], randomness: Randomness
 ) -> None:
+    # Ctrl-C goes to the whole group; the parent ends these processes and says what happened.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _nodes  # noqa: PLW0603 - what an executor's processes keep has no other place
     rows = make_rows()
     # After it, since a limit is for the libraries that are loaded.

@@ -154,7 +154,17 @@ class TestComparisons:
 
     def test_a_cohort_that_the_data_has_not_is_refused(self, data: Data) -> None:
         message = refusal(data.run("--cohort", "50"))
-        assert "of each round, and there are 3 nodes" in message
+        assert message.startswith("a cohort of 50 nodes, and the data make 3:")
+
+    def test_the_mode_of_a_plan_holds_where_no_option_names_one(self, data: Data) -> None:
+        plan = data.folder / "plan.toml"
+        plan.write_text('mode = "document"\n')
+        of_plan = data.lines("--plan", plan, "--drop", "0")
+        assert of_plan == data.lines("--mode", "document", "--drop", "0")
+        assert of_plan != data.lines("--plan", plan, "--mode", "client", "--drop", "0")
+
+    def test_a_plan_whose_noise_drowns_the_signal_is_warned_of(self, data: Data) -> None:
+        assert "warning: noise-to-signal is " in data.run("--drop", "0").stderr
 
 
 class TestRefusals:
@@ -183,6 +193,7 @@ class TestRefusals:
         data.corpus.write_text("\n".join(json.dumps({**row, "subclient": ""}) for row in rows))
         message = refusal(data.run("--clients-by", "subclient"))
         assert message.startswith("every line needs a subclient")
+        assert "every line needs" in refusal(data.run("--unit", "subclient"))
 
     def test_data_without_training_questions(self, data: Data) -> None:
         data.queries.write_text(data.queries.read_text().replace('"train"', '"dev"'))
