@@ -20,9 +20,10 @@ def run(
     """Run a command to its end; `home` is given to it as --home."""
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("cwd", ROOT)
     return subprocess.run(
         command(*arguments, home=home), check=False, stderr=subprocess.PIPE, text=True,
-        env={**ENVIRONMENT, **options.pop("environment", {})}, cwd=ROOT, timeout=SECONDS, **options,
+        env={**ENVIRONMENT, **options.pop("environment", {})}, timeout=SECONDS, **options,
     )  # fmt: skip
 
 

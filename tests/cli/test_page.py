@@ -12,8 +12,9 @@ from tests.cli.conftest import Served
 from tests.served import ENVIRONMENT, ROOT
 
 PAGE = ROOT / "docs" / "command-line.md"
-# These two make the node that the others need, and test_evaluate.py runs the last.
-ELSEWHERE = ("alcove node init", "alcove node serve", "alcove evaluate ")
+# The first two make the node that the others need; test_evaluate.py and test_simulate.py run the
+# others.
+ELSEWHERE = ("alcove node init", "alcove node serve", "alcove evaluate ", "alcove simulate ")
 
 
 def test_the_commands_of_the_page_run(served: Served, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 from tests.cli.commands import refusal, run
+from tests.served import ROOT
 
 # What each client has, and what is told of each thing: a passage, a question to learn from, one
 # to be scored with.
@@ -110,6 +113,14 @@ def test_a_simulation_is_answered_and_kept(data: Data, tmp_path: Path) -> None:
 
 @pytest.mark.long
 class TestComparisons:
+    def test_the_command_of_the_page_runs(self, data: Data) -> None:
+        page = (ROOT / "docs" / "command-line.md").read_text()
+        (shown,) = re.findall(r"^alcove (simulate .*)$", page, re.MULTILINE)
+        cache = {"XDG_CACHE_HOME": str(data.folder / "cache")}
+        done = run(*shlex.split(shown), environment=cache, cwd=data.folder)
+        assert done.returncode == 0, done.stderr
+        assert imread(data.folder / "quality.png").shape == PLOT_SHAPE
+
     def test_secure_aggregation_gives_the_same_numbers(self, data: Data) -> None:
         given = ("--mode", "document", "--drop", "0.3")
         assert data.lines(*given, "--secure") == data.lines(*given)

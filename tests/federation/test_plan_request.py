@@ -77,7 +77,7 @@ def test_the_step_on_a_query_map_falls_with_the_noise_and_follows_the_clip_norm(
     assert noisy.privacy.noise_to_signal > 1
     products = [p.optimiser.learning_rate * p.privacy.noise_to_signal for p in (noisy, noisier)]
     assert products[0] == pytest.approx(products[1])
-    quiet, quieter = (client_plan(epsilon=None, noise_multiplier=z) for z in (0.02, 0.01))
+    quiet, quieter = (client_plan(epsilon=None, noise_multiplier=z) for z in (2.0, 1.0))
     assert quiet.privacy.noise_to_signal < 1
     assert quiet.optimiser == quieter.optimiser
     wide = client_plan(epsilon=None, noise_multiplier=40.0, clip_norm=10.0)
