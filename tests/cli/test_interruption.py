@@ -16,7 +16,7 @@ import pytest
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT, start_node
 
-FILES = 10
+FILES = 40
 PARAGRAPHS = 8
 
 
