@@ -159,6 +159,7 @@ def simulate(
     if mode is not None:
         fields["mode"] = mode.value if private else "client"
     lab, resolved = _lab(adapter, population, fields, private, rank, drop)
+    _check_cohort(resolved, len(population.nodes))
     if private:
         _warn(resolved)
     store = results.Results(user_cache() / "simulations")
@@ -186,6 +187,15 @@ def simulate(
         show(json.dumps(outcome.as_json()))
     else:
         _show(outcome)
+
+
+def _check_cohort(resolved: ResolvedPlan, nodes: int) -> None:
+    cohort = resolved.plan.privacy.cohort
+    if cohort > nodes:
+        raise CommandError(
+            f"a cohort of {cohort} nodes, and the data make {nodes}: take a smaller --cohort, or "
+            "other --clients-by"
+        )
 
 
 def _warn(resolved: ResolvedPlan) -> None:
@@ -269,11 +279,6 @@ def _lab(
         **({} if rank is None else {"rank": rank}),
     }
     cohort = fields.setdefault("cohort", len(population.nodes))
-    if type(cohort) is int and cohort > len(population.nodes):
-        raise CommandError(
-            f"a cohort of {cohort} nodes, and the data make {len(population.nodes)}: take a "
-            "smaller --cohort, or other --clients-by"
-        )
     if not private:
         fields.pop("epsilon", None)
         fields.setdefault("noise_multiplier", 1.0)
