@@ -16,7 +16,7 @@ from cli.options import AsJson
 from cli.output import say, show, show_json
 
 if TYPE_CHECKING:
-    from privacy.verification import VerificationReport
+    from privacy.verification_report import VerificationReport
 
 app = typer.Typer(help="Read a coordinator's books, and check them offline.", no_args_is_help=True)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import CommandError
+from cli.labelled_data import Corpus, Limit, Queries, Split, read_labelled
 from cli.options import AsJson
-from cli.output import message_console, show, show_json, show_table
+from cli.output import message_console, show, show_json, show_table, stage_bars
 
 METRICS = ("mrr@10", "recall@10", "ndcg@10")
 # The hybrid's row is followed by that of an assistant that has learned no weight.
@@ -32,19 +32,13 @@ class Mode(StrEnum):
 
 
 def evaluate(
-    corpus: Annotated[
-        Path, typer.Option(help="JSON lines with id, text, title, client; plain or gzip.")
-    ],
-    queries: Annotated[
-        Path, typer.Option(help="JSON lines with id, text, client, gold_ids, split.")
-    ],
+    corpus: Corpus,
+    queries: Queries,
     scope: Annotated[
         Scope, typer.Option(help="client: search each client's own passages; global: all.")
     ] = Scope.CLIENT,
-    split: Annotated[str, typer.Option(help="The questions to report on.")] = "test",
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many passages of each client.", min=1)
-    ] = None,
+    split: Split = "test",
+    limit: Limit = None,
     mode: Annotated[Mode, typer.Option(help="What to report.")] = Mode.ALL,
     cache: Annotated[
         Path | None, typer.Option(help="A folder that keeps the vectors for the next time.")
@@ -73,51 +67,27 @@ def _evaluate(
     corpus: Path, queries: Path, scope: Scope, split: str, limit: int | None, cache: Path | None
 ) -> dict[str, Any]:
     from cli import logs
-    from retrieval import labelled
 
     logs.configure("command")
-    try:
-        passages = labelled.read_corpus(corpus)
-        questions = labelled.read_queries(queries)
-    except labelled.DataError as error:
-        raise CommandError(str(error)) from error
-    if limit is not None:
-        passages = labelled.limit(passages, limit)
+    passages, questions = read_labelled(corpus, queries, limit)
 
     # Only now what takes seconds to import: a wrong file is reported at once.
     from retrieval import evaluate as evaluation
     from retrieval.embedding import Embedder, EmbedderError
+    from retrieval.labelled import DataError
     from retrieval.vector_cache import VectorCache
 
     try:
         with message_console().status("loading the embedder"):
             embedder = Embedder()
         vectors = nullcontext() if cache is None else closing(VectorCache(cache, embedder.identity))
-        with vectors as kept, _progress() as progress:
+        with vectors as kept, stage_bars() as progress:
             return evaluation.evaluate(
                 passages, questions, embedder,
                 scope=scope.value, split=split, cache=kept, progress=progress,
             ).as_json()  # fmt: skip
-    except (labelled.DataError, EmbedderError) as error:
+    except (DataError, EmbedderError) as error:
         raise CommandError(str(error)) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage; the total of a stage may be unknown (0)."""
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
-    console = message_console()
-    columns = (TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.completed}"))
-    stages: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bars.add_task(stage, total=total or None)
-            bars.update(stages[stage], completed=done)
-
-        yield report
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,24 @@ def clean(text: str) -> str:
 def message_console() -> Console:
     """For progress, hints and warnings."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage that is reported, with what is done of how much; 0 if unknown."""
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+    console = message_console()
+    columns = (TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.completed}"))
+    stages: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total or None)
+            bars.update(stages[stage], completed=done)
+
+        yield report
 
 
 def say(text: str) -> None:

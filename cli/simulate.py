@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -13,14 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.errors import CommandError, os_error_message
+from cli.errors import CommandError
+from cli.labelled_data import Corpus, Limit, Queries, Split, read_labelled
 from cli.options import AsJson
-from cli.output import message_console, say, show
+from cli.output import message_console, say, show, stage_bars
+from cli.simulation_output import (
+    check_plot,
+    draw,
+    round_lines,
+    show_outcome,
+    show_round,
+)
 
 if TYPE_CHECKING:
     from federation.plan_request import ResolvedPlan
     from federation.simulation.population import Division, Population
-    from federation.simulation.run import Lab, Outcome, Point
+    from federation.simulation.run import Lab
     from federation.simulation.vectors import KnownVectors
     from retrieval.embedding import Embedder
 
@@ -58,22 +65,16 @@ class Field(StrEnum):
 
 
 def simulate(
-    corpus: Annotated[
-        Path, typer.Option(help="JSON lines with id, text, client, subclient; plain or gzip.")
-    ],
-    queries: Annotated[
-        Path, typer.Option(help="JSON lines with id, text, client, subclient, gold_ids, split.")
-    ],
+    corpus: Corpus,
+    queries: Queries,
     clients_by: Annotated[
         str, typer.Option(help="What a node is: client, subclient, or group:N for N groups.")
     ] = "client",
     score_by: Annotated[
         Field, typer.Option(help="Within what a question's passage is looked for.")
     ] = Field.CLIENT,
-    split: Annotated[str, typer.Option(help="The questions to score with.")] = "test",
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many passages of each client.", min=1)
-    ] = None,
+    split: Split = "test",
+    limit: Limit = None,
     adapter: Annotated[Kind, typer.Option(help="What is trained.")] = Kind.RETRIEVER,
     mode: Annotated[
         SimulatedMode | None,
@@ -143,9 +144,7 @@ def simulate(
         division = Division.read(clients_by)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--clients-by") from error
-    if mode is SimulatedMode.NONE and (epsilon is not None or secure):
-        raise CommandError("mode none has no epsilon and nothing to aggregate securely")
-    _check_plot(plot, adapter)
+    _check(mode, epsilon, secure, adapter, plot)
     population = _population(corpus, queries, limit, division, unit, score_by, split)
     if adapter is Kind.GENERATOR:
         population = population.with_questions(SCORED_ANSWERS)
@@ -168,7 +167,7 @@ def simulate(
     )
     outcome = None if fresh else store.get(key)
     if outcome is None:
-        with _rounds(resolved.plan.privacy.rounds, as_json, lab.metric) as on_round:
+        with round_lines(resolved.plan.privacy.rounds, as_json, lab.metric) as on_round:
             try:
                 outcome = run(
                     population, lab, resolved,
@@ -180,13 +179,29 @@ def simulate(
         store.put(key, outcome)
     else:
         for point in outcome.history:
-            _show_round(point, outcome.metric, as_json)
+            show_round(point, outcome.metric, as_json)
     if plot is not None:
-        _plot(outcome, plot)
+        draw(outcome, plot)
     if as_json:
         show(json.dumps(outcome.as_json()))
     else:
-        _show(outcome)
+        show_outcome(outcome)
+
+
+def _check(
+    mode: SimulatedMode | None,
+    epsilon: float | None,
+    secure: bool,
+    adapter: Kind,
+    plot: Path | None,
+) -> None:
+    """Refuse at once what does not go together."""
+    if mode is SimulatedMode.NONE and (epsilon is not None or secure):
+        raise CommandError("mode none has no epsilon and nothing to aggregate securely")
+    if plot is not None:
+        if adapter is Kind.GENERATOR:
+            raise CommandError("a generator is scored at the end only: there is no curve to draw")
+        check_plot(plot)
 
 
 def _check_cohort(resolved: ResolvedPlan, nodes: int) -> None:
@@ -216,22 +231,19 @@ def _population(
 ) -> Population:
     """The data as nodes; a subject is a subclient if the lines name one and nothing was said."""
     from federation.simulation.population import Unit, build
-    from retrieval import labelled
+    from retrieval.labelled import DataError
 
+    passages, questions = read_labelled(corpus, queries, limit)
+    is_divided = all(passage.subclient for passage in passages) and all(
+        question.subclient for question in questions
+    )
+    chosen = Unit.SUBCLIENT if is_divided else Unit.DOCUMENT
     try:
-        passages = labelled.read_corpus(corpus)
-        questions = labelled.read_queries(queries)
-        if limit is not None:
-            passages = labelled.limit(passages, limit)
-        is_divided = all(passage.subclient for passage in passages) and all(
-            question.subclient for question in questions
-        )
-        chosen = Unit.SUBCLIENT if is_divided else Unit.DOCUMENT
         return build(
             passages, questions, division, Unit(unit.value) if unit else chosen,
             score_by=score_by.value, split=split,
         )  # fmt: skip
-    except labelled.DataError as error:
+    except DataError as error:
         raise CommandError(str(error)) from error
 
 
@@ -320,114 +332,5 @@ def _vectors(population: Population, resolved: ResolvedPlan, embedder: Embedder)
 
     texts = list(dict.fromkeys([*population.texts(), *public_texts(resolved)]))
     cache = VectorCache(user_cache() / "embeddings", embedder.identity)
-    with closing(cache), _embedding() as progress:
+    with closing(cache), stage_bars() as progress:
         return embedded(texts, embedder, cache, progress)
-
-
-@contextmanager
-def _embedding() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = message_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("texts embedded", total=None)
-        yield lambda _, done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _rounds(rounds: int, as_json: bool, metric: str) -> Iterator[Callable[[str, Point], None]]:
-    """A line for each round, and a bar for those of the comparison without noise."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = message_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def on_round(which: str, point: Point) -> None:
-            if which not in tasks:
-                tasks[which] = bars.add_task(which.replace("_", " "), total=rounds)
-            bars.advance(tasks[which], int(point.released))
-            if which == "federated":
-                _show_round(point, metric, as_json)
-
-        yield on_round
-
-
-def _show_round(point: Point, metric: str, as_json: bool) -> None:
-    value = None if point.value is None else round(point.value, 4)
-    if as_json:
-        facts = {"round": point.number, "joined": point.joined, "survivors": point.survivors}
-        show(json.dumps({**facts, "released": point.released, metric: value}))
-        return
-    quality = "" if value is None else f", {metric} {value:.4f}"
-    failed = "" if point.released else ": too few, failed"
-    show(f"round {point.number}: {point.survivors} of {point.joined} nodes{failed}{quality}")
-
-
-def _show(outcome: Outcome) -> None:
-    found = outcome.as_json()
-    show(f"\n{found['metric']}, mean over groups, {found['clients']} nodes, seed {found['seed']}")
-    for name in ("zero_shot", "federated", "without_noise", "alone", "pooled"):
-        if found[name] is not None:
-            show(f"{name.replace('_', ' '):16}{found[name]:.4f}")
-    if outcome.costs is not None:
-        costs = outcome.costs
-        alone = "unbounded" if costs.epsilon_alone is None else f"{costs.epsilon_alone:.3g}"
-        show(
-            f"epsilon {costs.epsilon_coordinator:.3g} against the coordinator,"
-            f" {costs.epsilon_release:.3g} for what is released, {alone} if all others lie,"
-            f" at delta {costs.delta:.3g}; noise-to-signal {costs.noise_to_signal:.3g}"
-        )
-
-
-def _check_plot(file: Path | None, adapter: Kind) -> None:
-    """Refuse, before hours of training, a plot that could not be drawn."""
-    if file is None:
-        return
-    from matplotlib.figure import Figure
-
-    if adapter is Kind.GENERATOR:
-        raise CommandError("a generator is scored at the end only: there is no curve to draw")
-    known = Figure().canvas.get_supported_filetypes()
-    if file.suffix[1:].lower() not in known:
-        raise CommandError(f"the plot: {file.name!r} ends in none of {', '.join(sorted(known))}")
-    is_new = not file.exists()
-    try:
-        file.open("ab").close()
-        if is_new:
-            file.unlink()
-    except OSError as error:
-        raise CommandError(f"the plot: {os_error_message(error)}") from error
-
-
-def _plot(outcome: Outcome, file: Path) -> None:
-    """The quality by round; the format follows the file's name."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    lines = {"federated": outcome.history, "without noise": outcome.history_without_noise}
-    if outcome.costs is None:
-        del lines["without noise"]
-    for name, points in lines.items():
-        values = [point.value for point in points if point.released and point.value is not None]
-        axes.plot([outcome.zero_shot.mean, *values], marker="o", markersize=3, label=name)
-    axes.axhline(outcome.zero_shot.mean, color="grey", linewidth=1, label="zero-shot")
-    axes.axhline(outcome.pooled.mean, color="grey", linewidth=1, linestyle=":", label="pooled")
-    axes.set_xlabel("rounds")
-    axes.set_ylabel(outcome.metric)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if outcome.costs is not None:
-        axes.set_title(
-            f"{outcome.nodes} nodes, epsilon {outcome.costs.epsilon_coordinator:.3g},"
-            f" delta {outcome.costs.delta:.3g}",
-            fontsize=10,
-        )
-    axes.legend(frameon=False)
-    try:
-        figure.savefig(file, dpi=150)
-    except OSError as error:
-        raise CommandError(f"the plot: {os_error_message(error)}") from error

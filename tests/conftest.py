@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,8 @@ settings.load_profile("alcove")
 
 
 def pytest_configure() -> None:
+    # A shell's background jobs ignore Ctrl-C, and would pass that on to the servers under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Workers share the cores; OpenMP's threads would wait for each other by spinning.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")

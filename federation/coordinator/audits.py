@@ -19,7 +19,7 @@ from privacy.signing import Domain
 from storage.coordinator_tables import VersionRow
 
 if TYPE_CHECKING:
-    from privacy.verification import VerificationReport
+    from privacy.verification_report import VerificationReport
 
 
 @dataclass(frozen=True, slots=True)

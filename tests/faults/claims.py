@@ -19,7 +19,8 @@ from privacy.budget import Step
 from privacy.encoding import decode
 from privacy.ledger_records import Result, RoundFacts, unseal
 from privacy.receipts import survivors_hash
-from privacy.verification import Code, verify
+from privacy.verification import verify
+from privacy.verification_report import Code
 from storage.coordinator_tables import Message, Outgoing, Round
 from tests.faults.wards import Ward
 

@@ -20,7 +20,7 @@ from federation.coordinator import driver, federations, populations
 from federation.invitation import Stage
 from federation.plan import FederationPlan, Timing
 from privacy.budget import Step
-from privacy.verification import Code
+from privacy.verification_report import Code
 from tests.coordinators import FEDERATION, POPULATION, admit, noisy_vector, plan_for, privacy_plan
 from tests.faults.claims import (
     check_at_rest,

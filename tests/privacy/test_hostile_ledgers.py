@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.canonical import canonical_bytes
-from privacy.verification import LONGEST_LINE, Code
+from privacy.verification import LONGEST_LINE
+from privacy.verification_report import Code
 from tests.privacy.verifying import check, codes, genuine
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from privacy.canonical import canonical_bytes
 from privacy.limits import Unit
 from privacy.signing import public_key_hex
-from privacy.verification import Code, verify
+from privacy.verification import verify
+from privacy.verification_report import Code
 from tests.privacy.ledger_factory import Coordinator, client_plan, document_plan, key
 from tests.privacy.verifying import check, codes, genuine, other_ledger, rewritten
 

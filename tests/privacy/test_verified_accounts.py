@@ -13,7 +13,7 @@ from privacy.guarantee import View, round_rdp
 from privacy.ledger_records import Mechanism, RoundRecord
 from privacy.limits import Unit
 from privacy.plan import PrivacyPlan
-from privacy.verification import Code, VerificationReport
+from privacy.verification_report import Code, VerificationReport
 from tests.privacy.ledger_factory import TIME, Coordinator, client_plan
 from tests.privacy.verifying import check, codes
 

@@ -8,7 +8,7 @@ import pytest
 
 from privacy.ledger_records import Result
 from privacy.receipts import Receipt, SignedStatement, receipts_hash
-from privacy.verification import Code, LimitChange
+from privacy.verification_report import Code, LimitChange
 from tests.privacy.ledger_factory import TIME, Coordinator, hex_hash, key, small_ledger
 from tests.privacy.verifying import check, codes, genuine, other_ledger, rewritten
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.canonical import canonical_bytes
 from privacy.ledger import Ledger
 from privacy.ledger_records import RoundRecord, seal, unseal
-from privacy.verification import Code, VerificationReport, verify
+from privacy.verification import verify
+from privacy.verification_report import Code, VerificationReport
 from tests.privacy.ledger_factory import Coordinator, small_ledger
 
 
