@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import Options, Row, versioned
-from federation.participant.examples import Example
 from federation.plan_request import ResolvedPlan, read_request, resolve
 from federation.planning import NOBODY
 from federation.rows import MapRows
@@ -28,6 +27,7 @@ from federation.simulation.run import least_survivors
 from federation.simulation.simulator import Simulation
 from federation.simulation.vectors import KnownVectors
 from federation.simulation.workers import Workers
+from retrieval.examples import Example
 from retrieval.map_training import MapExample, local_update
 from retrieval.query_map import random_basis
 from retrieval.training_terms import MapTerms

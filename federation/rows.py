@@ -10,10 +10,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from federation.adapter_spec import AdapterSpec
-from federation.participant.examples import Example
 from federation.plan import FederationPlan
 from generation.ffa_lora import AdaptedModule, FfaLora
 from retrieval.embedding import Vectors
+from retrieval.examples import Example
 from retrieval.map_training import MapExample, local_update, subject_gradients
 from retrieval.query_map import basis_from_bytes
 from retrieval.search import Hit

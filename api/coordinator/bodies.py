@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
+from api.bodies import RowBody
 from federation.plan import FederationPlan
 from federation.signed import Signed
 from federation.versions import Version
@@ -14,7 +13,7 @@ from privacy.signing import Domain
 from storage.coordinator_tables import VersionRow
 
 
-class VersionBody(BaseModel):
+class VersionBody(RowBody):
     """A released version; `record` is what the coordinator has signed, with its signature."""
 
     number: int
@@ -36,12 +35,10 @@ def plan_json(plan: FederationPlan) -> dict[str, Any]:
 def version_body(row: VersionRow, promoted: int, coordinator: str) -> VersionBody:
     """A stored version, its signature checked."""
     signed = Signed.from_bytes(row.record, Version, Domain.VERSION, coordinator)
-    return VersionBody(
-        number=row.number,
+    return VersionBody.of(
+        row,
         promoted=row.number == promoted,
-        parameters_hash=row.parameters_hash,
         round_id=signed.record.round_id,
-        created_at=row.created_at,
         record={
             "record": to_json(signed.record),
             "signer": signed.signer,

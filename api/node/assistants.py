@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import (
     Caller,
@@ -33,7 +34,7 @@ class NewAssistant(BaseModel):
     description: str = Field(default="", max_length=1_000)
 
 
-class AssistantBody(BaseModel):
+class AssistantBody(RowBody):
     """`lexical_weight` is the learned share of the lexical score (null: the default), learned
     from `weight_source`."""
 
@@ -113,13 +114,4 @@ def learn_weight(
 
 def _body(models: Models, assistant: Assistant) -> AssistantBody:
     documents, passages = models.library.count(assistant.id)
-    return AssistantBody(
-        name=assistant.name,
-        description=assistant.description,
-        created_at=assistant.created_at,
-        documents=documents,
-        passages=passages,
-        embedder=assistant.embedder,
-        lexical_weight=assistant.lexical_weight,
-        weight_source=assistant.weight_source,
-    )
+    return AssistantBody.of(assistant, documents=documents, passages=passages)

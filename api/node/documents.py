@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Path, Query, Response, UploadFile
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import ModelsDep, NodeDep, OwnedAssistant
 from api.node.jobs import JobBody, job_body
@@ -34,7 +35,7 @@ ERASE_SECONDS = 20.0
 LONGEST_NAME = 500
 
 
-class DocumentBody(BaseModel):
+class DocumentBody(RowBody):
     """`version` counts the uploads under one external id. Times are seconds since the epoch."""
 
     id: str
@@ -286,17 +287,4 @@ def _unknown(document_id: str) -> ApiError:
 
 
 def _body(document: Document, passages: int) -> DocumentBody:
-    return DocumentBody(
-        id=document.id,
-        external_id=document.external_id,
-        name=document.name,
-        title=document.title,
-        media_type=document.media_type,
-        attributes=document.attributes,
-        bytes=document.size,
-        pages=document.pages,
-        passages=passages,
-        version=document.version,
-        created_at=document.created_at,
-        updated_at=document.updated_at,
-    )
+    return DocumentBody.of(document, bytes=document.size, passages=passages)

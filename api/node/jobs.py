@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, Owner, visible_assistants
 from retrieval import jobs
@@ -20,7 +21,7 @@ class ItemError(BaseModel):
     message: str
 
 
-class ItemBody(BaseModel):
+class ItemBody(RowBody):
     """A file of an ingest job or a document of an erasure. `duplicate`: `document_id` holds the
     same content already."""
 
@@ -33,7 +34,7 @@ class ItemBody(BaseModel):
     error: ItemError | None
 
 
-class JobBody(BaseModel):
+class JobBody(RowBody):
     """`progress` is the share of the work done, 0 to 1. `result` has the counts of an ingest job or
     the `receipt` of an erasure, once it is finished. A job failed only if all of it did."""
 
@@ -60,31 +61,14 @@ def get_job(node: NodeDep, owner: Owner, job_id: Annotated[str, Path(max_length=
 
 def job_body(job: Job) -> JobBody:
     """A job with its items."""
-    return JobBody(
-        id=job.id,
-        kind=job.kind,
-        state=job.state,
-        progress=_progress(job),
-        created_at=job.created_at,
-        finished_at=job.finished_at,
-        items=[_item(item) for item in job.items],
-        result=job.result,
-    )
+    return JobBody.of(job, progress=_progress(job), items=[_item(item) for item in job.items])
 
 
 def _item(item: JobItem) -> ItemBody:
     error = None
     if item.error_code is not None:
         error = ItemError(code=item.error_code, message=item.error_message or "")
-    return ItemBody(
-        name=item.name,
-        external_id=item.external_id,
-        state=item.state,
-        passages=item.chunks,
-        passages_done=item.chunks_done,
-        document_id=item.document_id,
-        error=error,
-    )
+    return ItemBody.of(item, passages=item.chunks, passages_done=item.chunks_done, error=error)
 
 
 def _progress(job: Job) -> float:

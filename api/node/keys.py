@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, NodeOwner, visible
 from storage import keys
@@ -23,7 +24,7 @@ class NewKeyRequest(BaseModel):
     assistants: list[str] | None = Field(max_length=1_000)
 
 
-class KeyBody(BaseModel):
+class KeyBody(RowBody):
     id: str
     label: str
     scope: Scope
@@ -50,14 +51,15 @@ def create_key(node: NodeDep, owner: NodeOwner, new: NewKeyRequest) -> CreatedKe
         if new.assistants is not None:
             own = [visible(session, owner, name) for name in dict.fromkeys(new.assistants)]
         made = keys.create(session, new.label, new.scope, own)
-        return CreatedKey(**_body(made.key).model_dump(), key=made.token)
+        return CreatedKey.of(made.key, assistants=_assistants(made.key), key=made.token)
 
 
 @router.get("")
 def list_keys(node: NodeDep, _owner: NodeOwner) -> KeyList:
     """All keys without their secrets, revoked ones too."""
     with node.database.read() as session:
-        return KeyList(data=[_body(key) for key in keys.list_all(session)])
+        found = keys.list_all(session)
+        return KeyList(data=[KeyBody.of(key, assistants=_assistants(key)) for key in found])
 
 
 @router.delete("/{key_id}", status_code=204, responses=responses(404))
@@ -71,12 +73,5 @@ def revoke_key(
     return Response(status_code=204)
 
 
-def _body(key: Key) -> KeyBody:
-    return KeyBody(
-        id=key.id,
-        label=key.label,
-        scope=key.scope,
-        assistants=None if key.every_assistant else [a.name for a in key.assistants],
-        created_at=key.created_at,
-        revoked_at=key.revoked_at,
-    )
+def _assistants(key: Key) -> list[str] | None:
+    return None if key.every_assistant else [assistant.name for assistant in key.assistants]

@@ -8,11 +8,12 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, OwnedAssistant
 from api.node.node import Node
-from federation.participant import questions
-from federation.participant.questions import QuestionError
+from retrieval import questions
+from retrieval.questions import QuestionError
 from storage.node_tables import LabelledQuestion
 
 router = APIRouter(
@@ -30,7 +31,7 @@ JSON_LINES: dict[str, Any] = {
 }
 
 
-class QuestionBody(BaseModel):
+class QuestionBody(RowBody):
     """`relevant` holds ids of passages, and of documents that are relevant as a whole."""
 
     id: int
@@ -101,14 +102,8 @@ def remove_question(
 
 
 def _question(row: LabelledQuestion) -> QuestionBody:
-    return QuestionBody(
-        id=row.id,
-        question=row.text,
-        relevant=[item.passage or item.document_id for item in row.relevant],
-        answer=row.answer,
-        subject=row.subject,
-        created_at=row.created_at,
-    )
+    relevant = [item.passage or item.document_id for item in row.relevant]
+    return QuestionBody.of(row, question=row.text, relevant=relevant)
 
 
 def _add_questions(node: Node, assistant_id: int, body: bytes) -> Stored:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import Caller, ModelsDep, NodeDep, visible
 from api.node.node import Models
@@ -33,7 +33,7 @@ class SearchRequest(BaseModel):
     filter: dict[str, Any] | None = None
 
 
-class PassageBody(BaseModel):
+class PassageBody(RowBody):
     """A passage; `page` counts from 1, `position` within the document from 0."""
 
     chunk_id: str
@@ -99,18 +99,15 @@ def find(
 
 
 def result(hit: Hit) -> Result:
-    return Result(**asdict(hit))
+    return Result.of(hit)
 
 
 def passage_body(chunk: Chunk, document: Document) -> PassageBody:
-    return PassageBody(
+    return PassageBody.of(
+        chunk,
         chunk_id=chunk.public_id,
         document_id=document.id,
         external_id=document.external_id,
         name=document.name,
         title=document.title,
-        heading=chunk.heading,
-        page=chunk.page,
-        position=chunk.position,
-        text=chunk.text,
     )

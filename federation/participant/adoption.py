@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 
 from federation.adapter_spec import AdapterKind, parameters_from_bytes
 from federation.participant.base_models import BaseModels
-from federation.participant.examples import ExampleSource, HeldBack
 from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
 from federation.rows import ffa_lora
@@ -26,6 +25,7 @@ from federation.versions import SignedVersion
 from privacy.canonical import parse_canonical
 from privacy.records import from_json
 from retrieval.embedding import Embedder
+from retrieval.examples import ExampleSource, HeldBack
 from retrieval.library import Library
 from retrieval.query_map import QueryMap, basis_from_bytes
 from storage.database import Database

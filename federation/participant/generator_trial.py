@@ -12,8 +12,8 @@ import numpy as np
 
 from federation.adapter_spec import parameters_from_bytes
 from federation.participant.adoption import Trial
-from federation.participant.examples import Example
 from federation.participant.trainer import Trainer, TrainingTask
+from retrieval.examples import Example
 
 MOST_ANSWERS = 32
 """Each takes a second or two of one core, twice."""

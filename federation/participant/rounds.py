@@ -26,7 +26,6 @@ from federation.participant.coordinator_client import (
     RefusedError,
     Work,
 )
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
 from federation.participant.round_record import RoundRecord
 from federation.participant.trainer import Examples, Trainer
@@ -42,6 +41,7 @@ from privacy.encoding import encode
 from privacy.receipts import survivors_hash
 from privacy.sampling import sample_rows
 from privacy.signing import public_key_hex
+from retrieval.examples import ExampleSource
 from storage.database import Database
 from storage.node_tables import ConfirmedPeer, Outcome
 

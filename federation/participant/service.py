@@ -21,7 +21,6 @@ from federation.participant.coordinator_client import (
     RefusedError,
     check_url,
 )
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import (
     FederationHome,
     IdentityError,
@@ -33,6 +32,7 @@ from federation.participant.worker import OPEN_STATES, MembershipWorker, Tools
 from generation.engine import Engine
 from privacy.signing import public_key_hex
 from retrieval.embedding import Embedder
+from retrieval.examples import ExampleSource
 from retrieval.library import Library
 from storage.database import Database
 from storage.node_tables import FormerIdentity, Membership, MembershipState

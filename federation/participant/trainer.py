@@ -22,9 +22,9 @@ import structlog
 from numpy.typing import NDArray
 
 import federation
-from federation.participant.examples import Example
 from federation.plan import FederationPlan
 from federation.rows import Row
+from retrieval.examples import Example
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ import structlog
 from federation.adapter_spec import AdapterKind
 from federation.participant.adoption import Adoption, Trial, VersionError
 from federation.participant.coordinator_client import CoordinatorError
-from federation.participant.examples import ExampleSource
 from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.plan_files import PlanFiles
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
+from retrieval.examples import ExampleSource
 
 log = structlog.get_logger()
 

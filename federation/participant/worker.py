@@ -22,7 +22,6 @@ from federation.participant.coordinator_client import (
     UnreachableError,
     Work,
 )
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome, load_identity
 from federation.participant.plan_files import PlanFiles
 from federation.participant.policy import refusals
@@ -35,6 +34,7 @@ from federation.plan import FederationPlan
 from federation.roster import Roster
 from federation.signed import Signed
 from privacy.signing import Domain
+from retrieval.examples import ExampleSource
 from storage.database import Database
 from storage.node_tables import FormerIdentity, KnownPlan, Membership, MembershipState
 

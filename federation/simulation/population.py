@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from federation.participant.examples import Example
+from retrieval.examples import Example
 from retrieval.labelled import DataError, Passage, Query
 
 TRAINING = "train"

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from federation.participant.examples import Example
 from federation.plan import FederationPlan
 from federation.rows import NODE, Row, Rows
 from federation.simulation.randomness import Randomness
 from privacy.encoding import clip, encode_with
 from privacy.sampling import sample_rows_with
+from retrieval.examples import Example
 
 Subjects = Sequence[tuple[bytes, Sequence[Example]]]
 RowMaker = Callable[[], Rows[Any]]

@@ -18,6 +18,7 @@ QUESTION = {
 ANSWER = {"answer": "on shelf 3"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("terms", "tested", "message"),
     [

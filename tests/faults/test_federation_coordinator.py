@@ -56,6 +56,7 @@ def die_and_finish(home: Path, database_url: str | None, points: list[str], roun
         return place.released()
 
 
+@pytest.mark.long
 def test_killed_around_the_charge(tmp_path: Path) -> None:
     assert die_and_finish(tmp_path / "home", None, FEW_POINTS, rounds=1) == 1
 

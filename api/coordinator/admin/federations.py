@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.coordinator.admin.previews import resolved
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.bodies import plan_json
@@ -16,7 +17,7 @@ from api.errors import responses
 from federation.coordinator import federations, overview
 from federation.coordinator.authority import Authority
 from federation.plan_request import PlanRequest
-from storage.coordinator_tables import Federation, FederationState, Round
+from storage.coordinator_tables import Federation, FederationState
 
 router = APIRouter(
     prefix="/v1/admin/federations", tags=["Federations"], responses=responses(400, 401, 403)
@@ -24,7 +25,7 @@ router = APIRouter(
 _named = responses(404, 409)
 
 
-class FederationBody(BaseModel):
+class FederationBody(RowBody):
     """`reason`: why it was paused or stopped. `promoted`: the version that nodes are to try."""
 
     name: str
@@ -54,7 +55,7 @@ class ReasonRequest(BaseModel):
     reason: Reason = ""
 
 
-class RoundBody(BaseModel):
+class RoundBody(RowBody):
     """A round; `slot` is which of the plan's rounds it is an attempt at.
 
     `joined` and `survivors` are counts, null until they are settled. Times are seconds since the
@@ -163,7 +164,7 @@ def list_rounds(
     """Rounds with their stages and reasons, the newest first."""
     with coordinator.database.read() as session:
         found = overview.rounds(session, federation, start=start, limit=limit)
-        return RoundList(data=[_round(row) for row in found])
+        return RoundList(data=[RoundBody.of(row) for row in found])
 
 
 def _detail(coordinator: Coordinator, authority: Authority, name: str) -> FederationDetail:
@@ -175,29 +176,5 @@ def _detail(coordinator: Coordinator, authority: Authority, name: str) -> Federa
 
 def _body(federation: Federation, authority: Authority) -> FederationBody:
     privacy = federations.plan_of(federation, authority).privacy
-    return FederationBody(
-        name=federation.name,
-        population=federation.population,
-        state=federation.state,
-        reason=federation.reason or None,
-        plan_hash=federation.plan_hash,
-        created_at=federation.created_at,
-        promoted=federation.promoted,
-        rounds=privacy.rounds,
-        mode=privacy.mode,
-    )
-
-
-def _round(row: Round) -> RoundBody:
-    return RoundBody(
-        id=row.id,
-        number=row.number,
-        slot=row.slot,
-        stage=row.stage,
-        reason=row.reason,
-        started_at=row.started_at,
-        deadline=row.deadline,
-        ended_at=row.ended_at,
-        joined=row.joined,
-        survivors=row.survivors,
-    )
+    reason = federation.reason or None
+    return FederationBody.of(federation, reason=reason, rounds=privacy.rounds, mode=privacy.mode)

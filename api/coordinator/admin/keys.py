@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.coordinator.auth import Admin, CoordinatorDep
 from api.coordinator.names import KeyId, Label
 from api.errors import ApiError, responses
 from storage import staff_keys
-from storage.coordinator_tables import Role, StaffKey
+from storage.coordinator_tables import Role
 
 router = APIRouter(prefix="/v1/admin/keys", tags=["Keys"], responses=responses(400, 401, 403))
 
@@ -21,7 +22,7 @@ class NewKeyRequest(BaseModel):
     role: Role
 
 
-class KeyBody(BaseModel):
+class KeyBody(RowBody):
     id: str
     label: str
     role: Role
@@ -44,14 +45,14 @@ def create_key(coordinator: CoordinatorDep, _admin: Admin, new: NewKeyRequest) -
     """Make a key."""
     with coordinator.database.write() as session:
         made = staff_keys.create(session, new.label, new.role)
-        return CreatedKey(**_body(made.key).model_dump(), key=made.token)
+        return CreatedKey.of(made.key, key=made.token)
 
 
 @router.get("")
 def list_keys(coordinator: CoordinatorDep, _admin: Admin) -> KeyList:
     """All keys without their secrets, revoked ones too."""
     with coordinator.database.read() as session:
-        return KeyList(data=[_body(key) for key in staff_keys.list_all(session)])
+        return KeyList(data=[KeyBody.of(key) for key in staff_keys.list_all(session)])
 
 
 @router.delete("/{key_id}", status_code=204, responses=responses(404))
@@ -61,13 +62,3 @@ def revoke_key(coordinator: CoordinatorDep, _admin: Admin, key_id: KeyId) -> Res
         if not staff_keys.revoke(session, key_id):
             raise ApiError(404, "key_not_found", f"there is no valid key {key_id!r}")
     return Response(status_code=204)
-
-
-def _body(key: StaffKey) -> KeyBody:
-    return KeyBody(
-        id=key.id,
-        label=key.label,
-        role=key.role,
-        created_at=key.created_at,
-        revoked_at=key.revoked_at,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.coordinator import Coordinator
 from api.coordinator.names import OfPopulation, ParticipantId
@@ -18,7 +19,7 @@ router = APIRouter(
 )
 
 
-class ParticipantBody(BaseModel):
+class ParticipantBody(RowBody):
     """`fingerprint` is the identity, to be compared with what the node's owner sees."""
 
     id: int
@@ -76,13 +77,4 @@ def _shown(coordinator: Coordinator, participant_id: int) -> ParticipantBody:
 
 
 def _body(participant: Participant) -> ParticipantBody:
-    return ParticipantBody(
-        id=participant.id,
-        population=participant.population,
-        name=participant.name,
-        state=participant.state,
-        identity=participant.identity,
-        fingerprint=fingerprint(participant.identity),
-        created_at=participant.created_at,
-        last_seen_at=participant.last_seen_at,
-    )
+    return ParticipantBody.of(participant, fingerprint=fingerprint(participant.identity))

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.bodies import RowBody
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.names import LARGEST_PLAN, NAME, PopulationName
 from api.errors import ApiError, responses
@@ -52,13 +53,13 @@ class PopulationList(BaseModel):
     data: list[PopulationAccount]
 
 
-class MemberBody(BaseModel):
+class MemberBody(RowBody):
     name: str
     identity: str
     fingerprint: str
 
 
-class RosterBody(BaseModel):
+class RosterBody(RowBody):
     """Approved participants, for owners to compare fingerprints."""
 
     population: str
@@ -122,16 +123,7 @@ def get_roster(
     """The signed roster in force."""
     with coordinator.database.read() as session:
         roster = overview.roster(session, authority, population)
-    return RosterBody(
-        population=population,
-        version=roster.version,
-        hash=roster.hash,
-        members=[
-            MemberBody(
-                name=member.name,
-                identity=member.identity,
-                fingerprint=fingerprint(member.identity),
-            )
-            for member in roster.members
-        ],
-    )
+    members = [
+        MemberBody.of(member, fingerprint=fingerprint(member.identity)) for member in roster.members
+    ]
+    return RosterBody.of(roster, population=population, members=members)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.bodies import plan_json
 from api.coordinator.names import LARGEST_PLAN
@@ -45,7 +46,7 @@ class BudgetFitBody(BaseModel):
     refusal: str | None
 
 
-class PreviewBody(BaseModel):
+class PreviewBody(RowBody):
     """`budget` is null where there is no such population yet; bytes are of one node in a round."""
 
     plan_hash: str
@@ -89,13 +90,13 @@ def resolved(request: PlanRequest, coordinator: str) -> ResolvedPlan:
 
 
 def preview_body(found: Preview) -> PreviewBody:
-    return PreviewBody(
+    return PreviewBody.of(
+        found,
         plan_hash=found.plan.hash,
         plan=plan_json(found.plan),
         parameters=found.plan.adapter.dimension,
         per_round=_guarantees(found.per_round),
         total=_guarantees(found.total),
-        noise_to_signal=found.noise_to_signal,
         bytes_up=found.traffic.up,
         bytes_down=found.traffic.down,
         seconds_expected=found.duration.expected,
@@ -107,7 +108,6 @@ def preview_body(found: Preview) -> PreviewBody:
             if found.budget is None
             else found.refusal
         ),
-        warnings=list(found.warnings),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
 from api.coordinator.names import NAME, Label, OfPopulation
 from api.errors import responses
@@ -39,7 +40,7 @@ class CreatedToken(BaseModel):
     expires_in: int
 
 
-class TokenBody(BaseModel):
+class TokenBody(RowBody):
     """`participant_id`: whoever has used it; null while nobody has."""
 
     population: str
@@ -72,15 +73,5 @@ def list_tokens(
 ) -> TokenList:
     """All tokens without their secrets, the newest first."""
     with coordinator.database.read() as session:
-        return TokenList(
-            data=[
-                TokenBody(
-                    population=token.population,
-                    label=token.label,
-                    created_at=token.created_at,
-                    expires_at=token.expires_at,
-                    participant_id=token.used_by,
-                )
-                for token in overview.tokens(session, population)
-            ]
-        )
+        found = overview.tokens(session, population)
+        return TokenList(data=[TokenBody.of(row, participant_id=row.used_by) for row in found])

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.coordinator.auth import AuthorityDep, CoordinatorDep, Staff
 from api.coordinator.names import Limit, PopulationName, Start
 from api.errors import responses
@@ -28,7 +29,7 @@ class LedgerPage(BaseModel):
     next: int | None
 
 
-class VerificationBody(BaseModel):
+class VerificationBody(RowBody):
     """The outcome of `alcove audit verify`, run by the coordinator on itself.
 
     An auditor who does not trust it exports the file and verifies offline, with receipts that
@@ -91,19 +92,12 @@ def verify_ledger(
     """Chain, signatures, every epsilon, and the receipts that participants have sent."""
     with coordinator.database.read() as session:
         report = audits.verification(session, authority, population)
-    return VerificationBody(
-        ok=report.ok,
-        head=report.head,
-        records=report.records,
-        rounds_charged=report.rounds_charged,
-        receipts=report.receipts,
-        unit=report.unit,
+    return VerificationBody.of(
+        report,
         adjacency=ADJACENCY,
-        modes=list(report.modes),
         epsilon=finite(report.epsilon),
-        delta=report.delta,
         epsilon_renyi=finite(report.epsilon_renyi),
         epsilon_pld=finite(report.epsilon_pld),
         findings=[asdict(finding) for finding in report.findings],
-        statements=list(report.statements()),
+        statements=report.statements(),
     )

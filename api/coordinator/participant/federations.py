@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.coordinator.auth import AuthorityDep, Participant
 from api.coordinator.names import FederationName, VersionNumber
 from api.coordinator.participant.schemas import (
@@ -21,7 +22,7 @@ from storage.coordinator_tables import FederationState
 router = APIRouter(prefix="/v1/participant", tags=["Participation"], responses=responses(401))
 
 
-class FederationBody(BaseModel):
+class FederationBody(RowBody):
     """`promoted` is the version that nodes are told to try."""
 
     name: str
@@ -46,12 +47,7 @@ def list_federations(authority: AuthorityDep, caller: Participant) -> Federation
     """The population's federations."""
     with authority.database.read() as session:
         found = outbox.federations(session, caller)
-    return FederationList(
-        data=[
-            FederationBody(name=f.name, state=f.state, plan_hash=f.plan_hash, promoted=f.promoted)
-            for f in found
-        ]
-    )
+    return FederationList(data=[FederationBody.of(one) for one in found])
 
 
 @router.get(

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.bodies import RowBody
 from api.coordinator.auth import AuthorityDep, Participant
 from api.errors import responses
 from federation.coordinator import outbox
@@ -28,7 +29,7 @@ LONGEST_WAIT = 30.0
 LOOK_SECONDS = 0.25
 
 
-class WorkBody(BaseModel):
+class WorkBody(RowBody):
     """A message of `stage` may be sent for the next `seconds_left` seconds."""
 
     federation: str
@@ -90,7 +91,9 @@ async def work(
         found = await to_thread.run_sync(_work, authority, caller)
         left = deadline - time.monotonic()
         if found or left <= 0 or await request.is_disconnected():
-            return WorkList(data=[_body(one) for one in found])
+            return WorkList(
+                data=[WorkBody.of(one, seconds_left=round(one.seconds_left, 1)) for one in found]
+            )
         try:
             await asyncio.wait_for(change.wait(), left)
         except TimeoutError:
@@ -103,9 +106,4 @@ def _work(authority: Authority, caller: Caller) -> list[Work]:
 
 
 def _body(one: Work) -> WorkBody:
-    return WorkBody(
-        federation=one.federation,
-        round_id=one.round_id,
-        stage=one.stage,
-        seconds_left=round(one.seconds_left, 1),
-    )
+    return WorkBody.of(one, seconds_left=round(one.seconds_left, 1))

@@ -7,15 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, NodeOwner
 from federation.participant import overview
-from storage.node_tables import Contribution, Outcome
+from storage.node_tables import Outcome
 
 router = APIRouter()
 
 
-class ContributionBody(BaseModel):
+class ContributionBody(RowBody):
     """A round that the node entered, and what left it: one masked vector of `sent_bytes`."""
 
     round_id: str
@@ -38,7 +39,10 @@ class ContributionList(BaseModel):
 def list_contributions(node: NodeDep, _owner: NodeOwner) -> ContributionList:
     """Every round that the node entered, the newest first."""
     with node.database.read() as session:
-        return ContributionList(data=[_body(row) for row in overview.contributions(session)])
+        found = overview.contributions(session)
+        return ContributionList(
+            data=[ContributionBody.of(row, receipt=row.receipt is not None) for row in found]
+        )
 
 
 @router.get("/receipts/{round_id}", responses=responses(404))
@@ -51,18 +55,3 @@ def get_receipt(
     if receipt is None:
         raise ApiError(404, "receipt_not_found", f"there is no receipt of round {round_id!r}")
     return Response(receipt, media_type="application/json")
-
-
-def _body(row: Contribution) -> ContributionBody:
-    return ContributionBody(
-        round_id=row.round_id,
-        federation=row.federation,
-        plan_hash=row.plan_hash,
-        seen_at=row.seen_at,
-        outcome=row.outcome,
-        reason=row.reason,
-        sent_at=row.sent_at,
-        sent_bytes=row.sent_bytes,
-        sent_hash=row.sent_hash,
-        receipt=row.receipt is not None,
-    )

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.errors import responses
 from api.node.auth import NodeDep, NodeOwner
 from api.node.federation.refusals import refusals
@@ -27,7 +28,7 @@ class NewMembership(BaseModel):
     name: str = Field(min_length=1, max_length=LONGEST_NAME)
 
 
-class MembershipBody(BaseModel):
+class MembershipBody(RowBody):
     """`fingerprint` is the node's own, for other owners to confirm; `coordinator` is the
     coordinator's public key. `problem` says what keeps the node from taking part."""
 
@@ -92,15 +93,5 @@ def rotate(node: NodeDep, _owner: NodeOwner, membership: MembershipId) -> Member
 
 
 def _body(node: Node, row: Membership) -> MembershipBody:
-    return MembershipBody(
-        id=row.id,
-        url=row.url,
-        coordinator=row.coordinator,
-        population=row.population,
-        name=row.name,
-        fingerprint=fingerprint(row.identity),
-        state=row.state,
-        paused=row.paused,
-        created_at=row.created_at,
-        problem=node.federation.problem_of(row.id),
-    )
+    problem = node.federation.problem_of(row.id)
+    return MembershipBody.of(row, fingerprint=fingerprint(row.identity), problem=problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, NodeOwner
 from api.node.federation.memberships import MembershipId
@@ -15,7 +16,7 @@ from federation.roster import fingerprint, read_fingerprint
 router = APIRouter()
 
 
-class PeerBody(BaseModel):
+class PeerBody(RowBody):
     name: str
     identity: str
     fingerprint: str
@@ -61,10 +62,4 @@ def confirm_peer(
 
 
 def _body(peer: Peer) -> PeerBody:
-    return PeerBody(
-        name=peer.name,
-        identity=peer.identity,
-        fingerprint=fingerprint(peer.identity),
-        confirmed=peer.confirmed,
-        own=peer.own,
-    )
+    return PeerBody.of(peer, fingerprint=fingerprint(peer.identity))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.errors import responses
 from api.node.auth import ModelsDep, NodeDep, NodeOwner
 from federation.adapter_spec import AdapterKind
@@ -18,7 +17,7 @@ from storage.node_tables import KnownPlan
 router = APIRouter()
 
 
-class EpsilonBody(BaseModel):
+class EpsilonBody(RowBody):
     """An epsilon with everything without which it means nothing."""
 
     epsilon: float
@@ -30,7 +29,7 @@ class EpsilonBody(BaseModel):
     trust: str
 
 
-class PlanBody(BaseModel):
+class PlanBody(RowBody):
     """`accepted` if `refusals` is empty."""
 
     membership: str
@@ -48,7 +47,7 @@ class PlanList(BaseModel):
     data: list[PlanBody]
 
 
-class ModuleBody(BaseModel):
+class ModuleBody(RowBody):
     """A linear module, by its name in the model, with the lengths of what goes in and out."""
 
     name: str
@@ -56,7 +55,7 @@ class ModuleBody(BaseModel):
     outputs: int
 
 
-class ModelBody(BaseModel):
+class ModelBody(RowBody):
     """`identity` is how plans name the model; `dimension` is that of an embedder's vectors,
     `modules` are those of a generator that an adapter is usually for."""
 
@@ -83,11 +82,8 @@ def list_models(node: NodeDep, _models: ModelsDep, _owner: NodeOwner) -> Adaptab
     found = node.federation.base_models()
     return AdaptableModelList(
         data=[
-            ModelBody(
-                kind=kind,
-                identity=model.identity,
-                dimension=model.dimension,
-                modules=[ModuleBody(**asdict(module)) for module in model.modules],
+            ModelBody.of(
+                model, kind=kind, modules=[ModuleBody.of(module) for module in model.modules]
             )
             for kind, model in found.items()
         ]
@@ -98,10 +94,9 @@ def _body(row: KnownPlan) -> PlanBody:
     plan = read_known_plan(row)
     spent = epsilons(plan.privacy)
     reasons = row.refusals.splitlines()
-    return PlanBody(
+    return PlanBody.of(
+        row,
         membership=row.membership_id,
-        federation=row.federation,
-        plan_hash=row.plan_hash,
         adapter=plan.adapter.kind,
         accepted=not reasons,
         refusals=reasons,
@@ -112,12 +107,4 @@ def _body(row: KnownPlan) -> PlanBody:
 
 
 def _epsilon(epsilon: Epsilon) -> EpsilonBody:
-    return EpsilonBody(
-        epsilon=epsilon.value,
-        epsilon_two_nodes=epsilon.two_nodes,
-        delta=epsilon.delta,
-        mode=epsilon.mode,
-        unit=epsilon.unit,
-        adjacency=epsilon.adjacency,
-        trust=epsilon.trust,
-    )
+    return EpsilonBody.of(epsilon, epsilon=epsilon.value, epsilon_two_nodes=epsilon.two_nodes)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, NodeOwner
 from federation.adapter_spec import AdapterKind
@@ -20,7 +21,7 @@ router = APIRouter()
 PlanHash = Annotated[str, Path(max_length=64)]
 
 
-class VersionBody(BaseModel):
+class VersionBody(RowBody):
     """`before` and `after` are of `examples` questions that were held back: of a retriever MRR@10,
     of a generator the mean loss of the answers, which is better the lower."""
 
@@ -79,15 +80,5 @@ def choose_version(
 
 
 def _body(row: SharedVersion, known: KnownPlan) -> VersionBody:
-    return VersionBody(
-        federation=known.federation,
-        adapter=read_known_plan(known).adapter.kind,
-        plan_hash=row.plan_hash,
-        number=row.number,
-        state=row.state,
-        pinned=row.pinned,
-        examples=row.examples,
-        before=row.before,
-        after=row.after,
-        tried_at=row.tried_at,
-    )
+    adapter = read_known_plan(known).adapter.kind
+    return VersionBody.of(row, federation=known.federation, adapter=adapter)

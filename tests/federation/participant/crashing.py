@@ -20,13 +20,13 @@ from federation.invitation import Stage
 from federation.odometer_file import OdometerFile
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import CoordinatorClient
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome, load_identity
 from federation.participant.recovery import recover
 from federation.participant.rounds import LeftError, NotNowError, Rounds, Standing
 from federation.participant.trainer import Trainer, TrainingTask
 from federation.participant.versions import VersionSource
 from federation.secagg import Client
+from retrieval.examples import ExampleSource
 from storage.database import Database
 from storage.node_tables import Contribution, KnownPlan, Membership, Outcome
 from tests.federation.participant.plans import BASIS, PUBLIC_TEXTS

@@ -19,7 +19,6 @@ from federation.invitation import Stage
 from federation.optimiser import OptimiserState
 from federation.participant import worker
 from federation.participant.coordinator_client import CoordinatorClient
-from federation.participant.examples import ExampleSource, Subject
 from federation.participant.identity import FederationHome
 from federation.plan import Timing
 from federation.secagg import Client
@@ -28,6 +27,7 @@ from federation.versions import Version
 from privacy.budget import Step
 from privacy.signing import Domain
 from retrieval.embedding import Embedder
+from retrieval.examples import ExampleSource, Subject
 from storage.coordinator_tables import Federation, Message, Round
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.node_tables import MembershipState, Outcome, SharedVersion, VersionState

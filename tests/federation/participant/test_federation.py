@@ -14,18 +14,18 @@ from sqlalchemy import select
 from federation.adapter_spec import parameters_to_bytes
 from federation.coordinator import federations
 from federation.invitation import Stage
-from federation.participant import questions
 from federation.participant.adoption import Adoption
 from federation.participant.base_models import BaseModels
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
-from federation.participant.questions import NewQuestion
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
 from federation.signed import Signed
 from federation.versions import SignedVersion, Version
 from privacy.budget import Step
 from privacy.receipts import Receipt
+from retrieval import questions
 from retrieval.embedding import Embedder
+from retrieval.examples import ExampleSource
+from retrieval.questions import NewQuestion
 from storage.coordinator_tables import Round
 from storage.home import write_private
 from storage.node_tables import (

@@ -18,7 +18,6 @@ from transformers import LlamaForCausalLM
 from federation.adapter_spec import AdapterKind, AdapterSpec, Block, parameters_to_bytes
 from federation.participant.adoption import Trial
 from federation.participant.base_models import ADAPTED, generator_identity, generator_modules
-from federation.participant.examples import Example
 from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.shared_generator import SharedGenerator
 from federation.participant.trainer import TrainingTask
@@ -31,6 +30,7 @@ from generation.ffa_lora import random_basis
 from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles
+from retrieval.examples import Example
 from storage.node_tables import VersionState
 from tests.federation.participant.plans import PUBLIC_TEXTS, make_plan
 from tests.federation.participant.sites import until

@@ -51,6 +51,7 @@ def test_a_node_is_in_a_round_once_however_often_it_enrolled(
     assert seen == {"other 0", "other 1", "first"}
 
 
+@pytest.mark.long
 def test_a_node_that_left_and_came_back_takes_part_again_on_the_same_odometer(
     tmp_path: Path, embedder: Embedder
 ) -> None:

@@ -22,13 +22,13 @@ from sqlalchemy import select
 from federation.adapter_spec import parameters_from_bytes
 from federation.coordinator import versions
 from federation.invitation import Stage
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
 from federation.participant.training_process import TextVectors
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
 from federation.rows import MapRows
 from privacy.plan import Mode
 from retrieval.embedding import Embedder
+from retrieval.examples import ExampleSource
 from retrieval.training_terms import MapTerms
 from storage.coordinator_tables import Round
 from storage.node_tables import Document

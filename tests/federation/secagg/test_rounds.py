@@ -73,6 +73,7 @@ def test_a_million_words_with_drop_outs_in_every_step(workers: int) -> None:
     assert np.array_equal(aggregate.total, played.sum_of(aggregate.survivors))
 
 
+@pytest.mark.long
 def test_400_clients_in_an_incomplete_graph() -> None:
     model = HonestButCurious.choose(400, 360, 20)
     assert not model.is_complete

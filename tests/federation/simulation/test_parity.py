@@ -27,7 +27,6 @@ from federation.adapter_spec import parameters_from_bytes, parameters_to_bytes
 from federation.coordinator import versions
 from federation.invitation import Stage
 from federation.participant import rounds, worker
-from federation.participant.examples import ExampleSource
 from federation.participant.identity import FederationHome
 from federation.participant.training_process import TextVectors
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
@@ -43,6 +42,7 @@ from privacy.plan import Mode
 from privacy.sampling import sample_rows_with
 from privacy.signing import public_key_hex
 from retrieval.embedding import Embedder
+from retrieval.examples import ExampleSource
 from retrieval.training_terms import MapTerms
 from storage.coordinator_tables import Role, Round
 from tests.api.coordinator.conftest import client_of

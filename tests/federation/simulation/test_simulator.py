@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from federation.participant.examples import Example
 from federation.plan import Optimiser, OptimiserName
 from federation.plan_request import ResolvedPlan
 from federation.rows import MapRows
@@ -24,6 +23,7 @@ from federation.simulation.simulator import (
 )
 from federation.simulation.vectors import KnownVectors
 from federation.simulation.workers import Subjects, Workers
+from retrieval.examples import Example
 from retrieval.training_terms import MapTerms
 from tests.federation.plans import client_request, document_request, resolved
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session, selectinload
 
-from federation.participant.examples import SUBJECT
+from retrieval.examples import SUBJECT
 from storage.database import note_deletion
 from storage.node_tables import (
     Chunk,

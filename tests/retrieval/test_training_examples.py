@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from federation.participant import questions
-from federation.participant.examples import Example, ExampleSource
-from federation.participant.questions import QuestionError
 from federation.participant.trainer import Trainer, TrainingTask
 from privacy.encoding import RoundingSecret, quantise
+from retrieval import questions
 from retrieval.embedding import Embedder
+from retrieval.examples import Example, ExampleSource
+from retrieval.questions import QuestionError
 from tests.federation.participant.plans import BASIS, PUBLIC_TEXTS, SIZE, make_plan
 from tests.nodes import Node, files_holding, open_node
 
