@@ -1,0 +1,210 @@
+"""The personal query map of one assistant: trained on its own examples, pulled to the shared one.
+
+The map that serves is q' = normalise(q + q A (W_shared + W)) with the basis A of the shared map, so
+that both are added exactly (`query_map`). W minimises, over the m examples,
+
+    1/m sum InfoNCE + strength |W|^2
+
+where InfoNCE (van den Oord et al., arXiv 1807.03748, equation 4) has each relevant passage by
+itself against the assistant's other passages. W = 0 is the shared map alone. The strength, and
+whether W is of use at all, is chosen by cross-validation over folds that a keyed hash made: each
+example is ranked once by a map that has not seen it.
+
+Nothing is drawn at random: the same material gives the same bytes on one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from retrieval.embedding import Vectors
+from retrieval.query_map import check_basis
+
+Rows = NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+MIN_EXAMPLES = 5
+FOLDS = 5
+STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+"""From nearly the shared map to nearly free."""
+TEMPERATURE = 0.05
+STEPS = 15
+"""Of L-BFGS for each strength; the next one goes on from there."""
+CUT = 10
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Material:
+    """What an assistant's owner taught it, as unit vectors.
+
+    Attributes:
+        passages: shape (n, d), float32, of the assistant.
+        questions: shape (m, d), float32, as embedded, not mapped.
+        positives: of each question the rows of `passages` that answer it, at least one.
+        negatives: of each question rows that were marked as not answering it.
+        folds: shape (m,), 0 to `FOLDS` - 1; follows from the question alone.
+
+    Raises:
+        ValueError: the shapes are not as above.
+    """
+
+    passages: Vectors
+    questions: Vectors
+    positives: tuple[Rows, ...]
+    negatives: tuple[Rows, ...]
+    folds: Rows
+
+    def __post_init__(self) -> None:
+        count = len(self.questions)
+        if self.passages.ndim != 2 or self.questions.shape != (count, self.passages.shape[1]):
+            raise ValueError("passages and questions are of shapes (n, d) and (m, d)")
+        if not len(self.positives) == len(self.negatives) == len(self.folds) == count:
+            raise ValueError("positives, negatives and folds are one for each question")
+        if not all(rows.size for rows in self.positives):
+            raise ValueError("a question has at least one passage that answers it")
+        if count and not (0 <= self.folds.min() and self.folds.max() < FOLDS):
+            raise ValueError(f"folds are numbers from 0 to {FOLDS - 1}")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PersonalMap:
+    """What training made of it.
+
+    Attributes:
+        weights: W, shape (r, d), float32; zero if no strength was better than the shared map.
+        strength: that was chosen; None if none was.
+        before, after: MRR@10 among the assistant's passages, each question in the fold that was
+            held back, with the shared map alone and with W trained on the other folds.
+    """
+
+    weights: Vectors
+    strength: float | None
+    before: float
+    after: float
+
+
+def train(
+    material: Material,
+    basis: Vectors,
+    shared: Vectors | None,
+    progress: Progress = lambda done, total: None,
+) -> PersonalMap:
+    """Choose the strength on held-back folds, then train with it on all examples.
+
+    Args:
+        basis: A, shape (d, r), see `QueryMap`.
+        shared: W of the shared map on this basis, shape (r, d); None if there is none.
+        progress: told how many of how many fits are done.
+
+    Raises:
+        ValueError: there are fewer than `MIN_EXAMPLES` questions, or basis and `shared` do not fit.
+    """
+    check_basis(basis)
+    if len(material.questions) < MIN_EXAMPLES:
+        raise ValueError(
+            f"a personal adapter needs {MIN_EXAMPLES} examples, and there are"
+            f" {len(material.questions)}"
+        )
+    start = np.zeros(basis.shape[::-1], np.float32) if shared is None else shared
+    if start.shape != basis.shape[::-1]:
+        raise ValueError(f"the shared weights have shape {start.shape}, not {basis.shape[::-1]}")
+    held_back = [fold for fold in range(FOLDS) if (material.folds == fold).any()]
+    total = (len(held_back) + 1) * len(STRENGTHS)
+    whole = np.arange(len(material.questions))
+    ranks = np.empty((len(STRENGTHS) + 1, len(whole)))
+    ranks[-1] = _reciprocal_ranks(material, whole, basis, start)
+    for number, fold in enumerate(held_back):
+        seen, unseen = np.flatnonzero(material.folds != fold), material.folds == fold
+        # With all examples in one fold there is nothing to learn from.
+        fits = _fits(material, seen, basis, start) if seen.size else [start * 0] * len(STRENGTHS)
+        for place, weights in enumerate(fits):
+            own = np.flatnonzero(unseen)
+            ranks[place, unseen] = _reciprocal_ranks(material, own, basis, start + weights)
+            progress(number * len(STRENGTHS) + place + 1, total)
+    means = ranks.mean(axis=1)
+    before = float(means[-1])
+    # Of strengths that do equally well the one that stays nearest to the shared map.
+    best = int(means[:-1].argmax())
+    if not means[best] > before:
+        return PersonalMap(np.zeros_like(start), None, before, before)
+    weights = _fits(material, whole, basis, start)[best]
+    progress(total, total)
+    return PersonalMap(weights, STRENGTHS[best], before, float(means[best]))
+
+
+def _fits(material: Material, chosen: Rows, basis: Vectors, start: Vectors) -> list[Vectors]:
+    """W of each strength, trained on the chosen questions."""
+    loss = _Loss(material, chosen, basis, start)
+    found, weights = [], np.zeros(start.size)
+    for strength in STRENGTHS:
+        result = minimize(
+            loss, weights, (strength,), "L-BFGS-B", jac=True, options={"maxiter": STEPS}
+        )
+        weights = result.x
+        found.append(weights.reshape(start.shape).astype(np.float32))
+    return found
+
+
+class _Loss:
+    """The objective and its gradient by W, shape (r * d,)."""
+
+    def __init__(self, material: Material, chosen: Rows, basis: Vectors, start: Vectors) -> None:
+        self._questions = material.questions[chosen]
+        self._projected = self._questions @ basis
+        self._start = start
+        self._passages = material.passages
+        positives = [material.positives[i] for i in chosen]
+        self._is_positive = np.zeros((len(chosen), len(material.passages)), np.bool_)
+        for row, columns in enumerate(positives):
+            self._is_positive[row, columns] = True
+        self._share = (self._is_positive / self._is_positive.sum(axis=1, keepdims=True)).astype(
+            np.float32
+        )
+        # What somebody marked as wrong counts twice, once as one of many.
+        self._extra = np.zeros_like(self._share)
+        for row, i in enumerate(chosen):
+            self._extra[row, material.negatives[i]] = np.log(2.0)
+
+    def __call__(self, flat: NDArray[np.float64], strength: float) -> tuple[float, Any]:
+        weights = flat.reshape(self._start.shape)
+        moved = self._questions + self._projected @ (self._start + weights.astype(np.float32))
+        norms = np.linalg.norm(moved, axis=1, keepdims=True)
+        unit = moved / norms
+        scores = unit @ self._passages.T / np.float32(TEMPERATURE)
+        against = np.where(self._is_positive, np.float32(-np.inf), scores + self._extra)
+        # The log of the sum over all that does not answer; none at all leaves no loss.
+        top = np.maximum(against.max(axis=1, keepdims=True, initial=-np.inf), -1e30)
+        raised = np.exp(against - top)
+        total = raised.sum(axis=1, keepdims=True)
+        rest = top + np.log(np.maximum(total, np.finfo(np.float32).tiny))
+        gap = np.where(self._is_positive, rest - scores, np.float32(-np.inf))
+        loss = (self._share * np.logaddexp(0.0, gap, dtype=np.float32)).sum()
+        # dL/ds of a positive is minus the probability of the rest beside it.
+        pull = self._share / (1.0 + np.exp(-gap))
+        push = (
+            pull.sum(axis=1, keepdims=True) * raised / np.maximum(total, np.finfo(np.float32).tiny)
+        )
+        by_unit = (push - pull) @ self._passages / np.float32(TEMPERATURE)
+        by_moved = (by_unit - (by_unit * unit).sum(axis=1, keepdims=True) * unit) / norms
+        count = len(self._questions)
+        gradient = (self._projected.T @ by_moved).astype(np.float64) / count
+        value = float(loss) / count + strength * float(flat @ flat)
+        return value, (gradient + 2 * strength * weights).ravel()
+
+
+def _reciprocal_ranks(
+    material: Material, chosen: Rows, basis: Vectors, weights: Vectors
+) -> NDArray[np.float64]:
+    """Of each chosen question's first relevant passage; 0 beyond `CUT`."""
+    questions = material.questions[chosen]
+    moved = questions + (questions @ basis) @ weights
+    scores = moved @ material.passages.T
+    best = [scores[row, material.positives[i]].max() for row, i in enumerate(chosen)]
+    above = (scores > np.array(best)[:, None]).sum(axis=1)
+    return np.where(above < CUT, 1.0 / (1.0 + above), 0.0)
