@@ -68,7 +68,7 @@ class Material:
             raise ValueError("positives, negatives and folds are one for each question")
         if not all(rows.size for rows in self.positives):
             raise ValueError("a question has at least one passage that answers it")
-        if count and not (0 <= self.folds.min() and self.folds.max() < FOLDS):
+        if count and not (self.folds.min() >= 0 and self.folds.max() < FOLDS):
             raise ValueError(f"folds are numbers from 0 to {FOLDS - 1}")
 
 
