@@ -3,12 +3,12 @@
 The map that serves is q' = normalise(q + q A (W_shared + W)) with the basis A of the shared map, so
 that both are added exactly (`query_map`). W minimises, over the m examples,
 
-    1/m sum InfoNCE + strength |W|^2
+    sum InfoNCE + strength |W|^2
 
 where InfoNCE (van den Oord et al., arXiv 1807.03748, equation 4) has each relevant passage by
 itself against the assistant's other passages. W = 0 is the shared map alone. The strength, and
 whether W is of use at all, is chosen by cross-validation over folds that a keyed hash made: each
-example is ranked once by a map that has not seen it.
+example is judged once by a map that has not seen it.
 
 Nothing is drawn at random: the same material gives the same bytes on one machine.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,8 @@ Progress = Callable[[int, int], None]
 
 MIN_EXAMPLES = 5
 FOLDS = 5
-STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
-"""From nearly the shared map to nearly free."""
+STRENGTHS = (12.0, 6.0, 3.0, 1.5)
+"""From nearly the shared map on; chosen with TEMPERATURE and STEPS on medquad's `dev` questions."""
 TEMPERATURE = 0.05
 STEPS = 15
 """Of L-BFGS for each strength; the next one goes on from there."""
@@ -116,37 +115,37 @@ def train(
         raise ValueError(f"the shared weights have shape {start.shape}, not {basis.shape[::-1]}")
     held_back = [fold for fold in range(FOLDS) if (material.folds == fold).any()]
     total = (len(held_back) + 1) * len(STRENGTHS)
-    whole = np.arange(len(material.questions))
-    ranks = np.empty((len(STRENGTHS) + 1, len(whole)))
-    ranks[-1] = _reciprocal_ranks(material, whole, basis, start)
+    unchanged = np.zeros_like(start)
+    # Of each strength, and last of no change, summed over all questions: loss and ranks.
+    losses, ranks = np.zeros(len(STRENGTHS) + 1), np.zeros(len(STRENGTHS) + 1)
     for number, fold in enumerate(held_back):
-        seen, unseen = np.flatnonzero(material.folds != fold), material.folds == fold
-        # With all examples in one fold there is nothing to learn from.
-        fits = _fits(material, seen, basis, start) if seen.size else [start * 0] * len(STRENGTHS)
-        for place, weights in enumerate(fits):
-            own = np.flatnonzero(unseen)
-            ranks[place, unseen] = _reciprocal_ranks(material, own, basis, start + weights)
-            progress(number * len(STRENGTHS) + place + 1, total)
-    means = ranks.mean(axis=1)
-    before = float(means[-1])
-    # Of strengths that do equally well the one that stays nearest to the shared map.
-    best = int(means[:-1].argmax())
-    if not means[best] > before:
-        return PersonalMap(np.zeros_like(start), None, before, before)
-    weights = _fits(material, whole, basis, start)[best]
+        own = np.flatnonzero(material.folds == fold)
+        tested = _Loss(material, own, basis, start)
+        seen = np.flatnonzero(material.folds != fold)
+        for place, weights in enumerate((*_fits(material, seen, basis, start), unchanged)):
+            losses[place] += tested.value(weights)
+            ranks[place] += _reciprocal_ranks(material, own, basis, start + weights).sum()
+            progress(number * len(STRENGTHS) + min(place + 1, len(STRENGTHS)), total)
+    ranks /= len(material.questions)
+    # The loss tells strengths apart that few questions rank alike.
+    best = int(losses[:-1].argmin())
+    before, after = float(ranks[-1]), float(ranks[best])
+    if not (after, -losses[best]) > (before, -losses[-1]):
+        return PersonalMap(unchanged, None, before, after)
+    weights = _fits(material, np.arange(len(material.questions)), basis, start)[best]
     progress(total, total)
-    return PersonalMap(weights, STRENGTHS[best], before, float(means[best]))
+    return PersonalMap(weights, STRENGTHS[best], before, after)
 
 
 def _fits(material: Material, chosen: Rows, basis: Vectors, start: Vectors) -> list[Vectors]:
-    """W of each strength, trained on the chosen questions."""
+    """W of each strength, trained on the chosen questions, perhaps none."""
     loss = _Loss(material, chosen, basis, start)
     found, weights = [], np.zeros(start.size)
     for strength in STRENGTHS:
-        result = minimize(
-            loss, weights, (strength,), "L-BFGS-B", jac=True, options={"maxiter": STEPS}
-        )
-        weights = result.x
+        if chosen.size:
+            weights = minimize(
+                loss, weights, (strength,), method="L-BFGS-B", jac=True, options={"maxiter": STEPS}
+            ).x
         found.append(weights.reshape(start.shape).astype(np.float32))
     return found
 
@@ -171,7 +170,13 @@ class _Loss:
         for row, i in enumerate(chosen):
             self._extra[row, material.negatives[i]] = np.log(2.0)
 
-    def __call__(self, flat: NDArray[np.float64], strength: float) -> tuple[float, Any]:
+    def value(self, weights: Vectors) -> float:
+        """Without the strength."""
+        return self(weights.astype(np.float64).ravel(), 0.0)[0]
+
+    def __call__(
+        self, flat: NDArray[np.float64], strength: float
+    ) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(self._start.shape)
         moved = self._questions + self._projected @ (self._start + weights.astype(np.float32))
         norms = np.linalg.norm(moved, axis=1, keepdims=True)
@@ -192,9 +197,8 @@ class _Loss:
         )
         by_unit = (push - pull) @ self._passages / np.float32(TEMPERATURE)
         by_moved = (by_unit - (by_unit * unit).sum(axis=1, keepdims=True) * unit) / norms
-        count = len(self._questions)
-        gradient = (self._projected.T @ by_moved).astype(np.float64) / count
-        value = float(loss) / count + strength * float(flat @ flat)
+        gradient = (self._projected.T @ by_moved).astype(np.float64)
+        value = float(loss) + strength * float(flat @ flat)
         return value, (gradient + 2 * strength * weights).ravel()
 
 
