@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from federation.adapter_spec import AdapterKind
 from federation.plan import FederationPlan
+from privacy.canonical import MAX_SAFE_INTEGER
 from privacy.guarantee import Epsilons, epsilons
 from privacy.ledger_records import ThreatModel
 from privacy.limits import RenyiFilter, Unit
@@ -61,6 +62,11 @@ class ConsentPolicy:
                 raise ValueError(f"{name} must be a positive number, not {value}")
         if not 0 < self.largest_delta < 1:
             raise ValueError(f"largest_delta must lie between 0 and 1, not {self.largest_delta}")
+        for name in (
+            "smallest_cohort", "smallest_min_survivors", "largest_dimension", "lifetime_order",
+        ):  # fmt: skip
+            if getattr(self, name) > MAX_SAFE_INTEGER:
+                raise ValueError(f"{name} must be at most 2^53 - 1")
         for name in ("smallest_cohort", "smallest_min_survivors"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name} must be at least 2: a sum of one node hides nothing")

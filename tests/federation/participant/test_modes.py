@@ -124,7 +124,7 @@ def expected_sum(
         else:
             own = [-row for _, row in rows.of_subjects(subjects, start)]
         for row in own:
-            total += row * min(1.0, CLIP / float(np.linalg.norm(row)))
+            total += row / max(1.0, float(np.linalg.norm(row)) / CLIP)
     return total
 
 
