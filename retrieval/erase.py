@@ -12,6 +12,7 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval import lexical
+from retrieval.forget import forget
 from retrieval.store import AssistantStore, Change
 from storage.database import Database, note_deletion, noted_deletions, settle_deletions
 from storage.declarative import now
@@ -35,8 +36,8 @@ BEYOND_THE_SOFTWARE = (
     "an encrypted disk closes this",
 )
 ADAPTERS = (
-    "An adapter that was trained on this document before keeps what it learned until it is "
-    "retrained; a shared adapter keeps it within the bounds of its differential privacy."
+    "A shared adapter that was trained on this document before keeps what it learned, within the "
+    "bounds of its differential privacy."
 )
 RETRY_SECONDS = 1.0
 
@@ -161,6 +162,10 @@ def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
     asked = select(RelevantPassage.question_id).where(
         RelevantPassage.document_id == item.document_id
     )
+    numbers = change.session.scalars(asked).all()
+    forgotten = forget(change.session, documents=[item.document_id or ""], questions=numbers)
+    if forgotten:
+        item.job.result = {"personal": [*(item.job.result or {}).get("personal", []), *forgotten]}
     change.session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(asked)))
     item.chunks = change.remove(document.id) if document is not None else item.chunks or 0
     item.state = ItemState.DONE
@@ -181,11 +186,15 @@ def _close(session: Session, job_id: str, generations: int) -> None:
     if job is not None:  # its assistant may have been deleted meanwhile
         job.finished_at = now()
         job.state = JobState.DONE
-        job.result = {"receipt": receipt(job, generations)}
+        personal = (job.result or {}).get("personal", [])
+        job.result = {"receipt": receipt(job, generations, personal)}
 
 
-def receipt(job: Job, generations: int) -> dict[str, Any]:
-    """What was removed and what lies beyond it; it names documents by id only."""
+def receipt(job: Job, generations: int, personal: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was removed and what lies beyond it; it names documents by id only.
+
+    `personal`: what `forget` returned.
+    """
     return {
         "id": job.id.replace("job-", "receipt-"),
         "requested_at": job.created_at,
@@ -201,7 +210,9 @@ def receipt(job: Job, generations: int) -> dict[str, Any]:
             "dense index in memory",
             f"snapshots of the dense index ({generations} removed)",
             "records of its upload",
+            "personal adapters that learned from it",
         ],
+        "personal": personal,
         "not_covered": list(BEYOND_THE_SOFTWARE),
         "adapters": ADAPTERS,
     }

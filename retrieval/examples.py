@@ -145,10 +145,15 @@ class ExampleSource:
             yield Example(example_id, question, answer, positives, tuple(others))
 
     def _is_held_back(self, question: str) -> bool:
-        return self._keyed(b"held back\0" + question.encode())[0] % HELD_BACK_IN == 0
+        return fold_of(self._secret, question) == 0
 
     def _keyed(self, message: bytes) -> bytes:
         return hmac.digest(self._secret, message, hashlib.sha256)
+
+
+def fold_of(secret: bytes, question: str) -> int:
+    """One of `HELD_BACK_IN` folds, by keyed hash; shared training never sees number 0."""
+    return hmac.digest(secret, b"held back\0" + question.encode(), hashlib.sha256)[0] % HELD_BACK_IN
 
 
 class _Material:

@@ -11,6 +11,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval.examples import SUBJECT
+from retrieval.forget import forget
 from storage.database import note_deletion
 from storage.node_tables import (
     Chunk,
@@ -102,6 +103,7 @@ def _delete(session: Session, assistant_id: int, *which: Any) -> int:
     own = select(LabelledQuestion.id).where(LabelledQuestion.assistant_id == assistant_id, *which)
     ids = session.scalars(own).all()
     if ids:
+        forget(session, questions=ids)
         session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(ids)))
         note_deletion(session)
     return len(ids)
