@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,17 +163,9 @@ def write_peft_folder(
         ValueError: the basis or the vector is not of this spec.
     """
     fixed, trained = read_basis(basis, spec), spec.factors(vector)
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": spec.base_model,
-        "r": spec.rank,
-        "lora_alpha": spec.alpha,
-        "lora_dropout": 0.0,
-        "target_modules": [module.name for module in spec.modules],
-        "bias": "none",
-        "inference_mode": True,
-    }
+    config = peft_config(
+        spec.base_model, [module.name for module in spec.modules], spec.rank, spec.alpha
+    )
     weights: Factors = {}
     for module in spec.modules:
         # PEFT's own wrappers are the first two parts of every name.
@@ -182,3 +175,18 @@ def write_peft_folder(
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
+
+
+def peft_config(base_model: str, modules: Sequence[str], rank: int, alpha: int) -> dict[str, Any]:
+    """`adapter_config.json` of a plain LoRA adapter of these modules."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "target_modules": list(modules),
+        "bias": "none",
+        "inference_mode": True,
+    }
