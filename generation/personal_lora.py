@@ -11,6 +11,7 @@ So an adapter retrained after an erasure is the one that never saw what was eras
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
+from generation.adapter_files import CONFIG_FILE, TENSORS_FILE, Lora
 from generation.adapters import read_adapter
 from generation.answer_loss import AnswerLoss, GeneratorExample, Row, in_order
-from generation.ffa_lora import peft_config
 from generation.transformers_engine import load_model
 from generation.weights import ModelFiles
 
@@ -112,16 +112,13 @@ def train(
         training = _Training(peft, answers, learned, kept[:MOST_HELD_BACK])
         before = training.held_back_loss()
         steps = training.run(before, progress)
-    tensors = {
-        f"base_model.model.{name}.lora_{factor}.weight": weight
-        for name, factors in sorted(_factors(model).items())
-        for factor, weight in zip("AB", factors, strict=True)
+    factors = {
+        name: (layer_a.detach().numpy(), layer_b.detach().numpy())
+        for name, (layer_a, layer_b) in _factors(model).items()
     }
-    config = peft_config(files.model_id, sorted(_factors(model)), RANK, ALPHA)
-    data = safetensors.torch.save(
-        {name: weight.detach().contiguous() for name, weight in tensors.items()}, {"format": "pt"}
-    )
-    return PersonalLora(config, data, before, training.best, steps)
+    made = Lora(files.model_id, RANK, ALPHA, factors).files()
+    config = json.loads(made[CONFIG_FILE])
+    return PersonalLora(config, made[TENSORS_FILE], before, training.best, steps)
 
 
 class _Training:
