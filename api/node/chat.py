@@ -241,7 +241,7 @@ def _prepare(
         top_p=chat.top_p or 1.0,
         seed=chat.seed,
         stop=tuple(text for text in stop if text),
-        adapters=node.federation.generator_adapters,
+        adapters=node.personal.generator_adapters(assistant.id),
     )
     return request, _passages(node, models, assistant, chat, messages)
 
