@@ -16,6 +16,7 @@ from cli import (
     federation,
     keys,
     node,
+    personal,
     questions,
 )
 from cli.ask import ask
@@ -44,6 +45,7 @@ app.add_typer(assistants.app, name="assistant")
 app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
+app.add_typer(personal.app, name="personal")
 app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
 app.command()(plan)

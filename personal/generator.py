@@ -15,7 +15,6 @@ from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
 from personal.tasks import LoraTask, SharedLora, Trained
 from retrieval.personal_examples import PersonalMaterial
-from retrieval.personal_map import MIN_EXAMPLES
 from storage.node_tables import PersonalKind, PersonalVersion
 from storage.settings import PACKAGED
 
@@ -64,6 +63,9 @@ class PersonalLoras:
         return (*shared, _name(number)) if number and beside == shared else shared
 
     def problem(self, material: PersonalMaterial) -> str | None:
+        # Its optimiser takes a moment to import.
+        from retrieval.personal_map import MIN_EXAMPLES
+
         count = len(material.examples)
         held_back = sum(example.fold == 0 for example in material.examples)
         if count >= MIN_EXAMPLES and 0 < held_back < count:

@@ -9,7 +9,6 @@ from personal.tasks import MapTask, Trained
 from retrieval.embedding import Embedder, Vectors
 from retrieval.library import Library
 from retrieval.personal_examples import PersonalMaterial
-from retrieval.personal_map import MIN_EXAMPLES
 from retrieval.query_map import QueryMap, random_basis
 from storage.node_tables import PersonalKind, PersonalVersion
 
@@ -46,6 +45,9 @@ class PersonalMaps:
         return dict(self._served)
 
     def problem(self, material: PersonalMaterial) -> str | None:
+        # Its optimiser takes a moment to import.
+        from retrieval.personal_map import MIN_EXAMPLES
+
         count = len(material.examples)
         if count >= MIN_EXAMPLES:
             return None

@@ -80,8 +80,8 @@ class PersonalService:
         maps = PersonalMaps(settings.embedder, embedder, library, self._federation)
         self._sides[maps.kind] = maps
         self._add_generator(settings, engine)
-        self._trainings = Trainings(self._database, self._sides, self._secret, self._serve)
         self._serve()
+        self._trainings = Trainings(self._database, self._sides, self._secret, self._serve)
         self._trainings.start()
         self._thread.start()
 

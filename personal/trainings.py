@@ -140,8 +140,10 @@ class Trainings:
                 model=attempt.side.model,
                 is_better=attempt.side.is_better(trained),
             )
-            versions.finish(session, session.get_one(JobItem, attempt.item_id), version)
+        # Whoever sees that the job is done finds the version in service.
         self._on_stored()
+        with self._database.write() as session:
+            versions.finish(session, attempt.item_id, version)
 
     def _is_void(self, session: Session, attempt: _Attempt) -> bool:
         item = session.get(JobItem, attempt.item_id)

@@ -114,8 +114,11 @@ def remove_all(session: Session, assistant_id: int) -> None:
     note_deletion(session)
 
 
-def finish(session: Session, item: JobItem, version: PersonalVersion) -> None:
-    """Close an item of a job with the version that it led to."""
+def finish(session: Session, item_id: int, version: PersonalVersion) -> None:
+    """Close an item of a job with the version that it led to, unless it was given up."""
+    item = session.get(JobItem, item_id)
+    if item is None or item.state is not ItemState.RUNNING:
+        return
     item.state = ItemState.DONE
     item.chunks_done = item.chunks or 0
     made = {

@@ -22,6 +22,7 @@ from api.node import (
     jobs,
     keys,
     models,
+    personal,
     questions,
     search,
 )
@@ -86,7 +87,7 @@ def create_app(
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (
         models, chat, embeddings, search, assistants, documents, jobs, keys, federation, questions,
-        health,
+        personal, health,
     ):  # fmt: skip
         app.include_router(feature.router)
     return app
