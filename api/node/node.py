@@ -103,6 +103,11 @@ class Node:
         )
         return self.models
 
+    def blank_deletions(self) -> None:
+        """Have what was deleted blanked in all files; without loaded models the next start does."""
+        if self.models is not None:
+            self.models.library.blank_deletions()
+
     def close(self) -> None:
         self.federation.close()
         self._resources.close()
