@@ -303,7 +303,8 @@ def _documents(session: Session, assistant_id: int, chunk_ids: Collection[str]) 
     own = select(Chunk.public_id, Chunk.document_id).where(
         Chunk.assistant_id == assistant_id, Chunk.public_id.in_(chunk_ids)
     )
-    return dict(session.execute(own).tuples().all())
+    found: dict[str, str] = dict(session.execute(own).all())
+    return found
 
 
 def _check_pending(session: Session, key_id: str | None) -> None:
