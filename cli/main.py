@@ -11,9 +11,11 @@ import typer
 from cli import (
     assistants,
     audit,
+    conversations,
     coordinator,
     documents,
     federation,
+    feedback,
     keys,
     node,
     personal,
@@ -46,6 +48,8 @@ app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
 app.add_typer(personal.app, name="personal")
+app.add_typer(feedback.app, name="feedback")
+app.add_typer(conversations.app, name="conversation")
 app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
 app.command()(plan)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import lexical
+from retrieval import conversations, feedback, lexical, questions
 from retrieval.forget import forget
 from retrieval.store import AssistantStore, Change
 from storage.database import Database, note_deletion, noted_deletions, settle_deletions
@@ -23,8 +23,6 @@ from storage.node_tables import (
     JobItem,
     JobKind,
     JobState,
-    LabelledQuestion,
-    RelevantPassage,
 )
 
 log = structlog.get_logger()
@@ -158,15 +156,14 @@ def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
     uploads = change.session.execute(
         select(JobItem.job_id, JobItem.upload).where(about, JobItem.upload.is_not(None))
     ).all()
-    # A question was made from what it asks for, and may quote it.
-    asked = select(RelevantPassage.question_id).where(
-        RelevantPassage.document_id == item.document_id
-    )
-    numbers = change.session.scalars(asked).all()
-    forgotten = forget(change.session, documents=[item.document_id or ""], questions=numbers)
-    if forgotten:
-        item.job.result = {"personal": [*(item.job.result or {}).get("personal", []), *forgotten]}
-    change.session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(asked)))
+    if item.document_id is not None:
+        forgotten = forget(change.session, documents=[item.document_id])
+        if forgotten:
+            told = (item.job.result or {}).get("personal", [])
+            item.job.result = {"personal": [*told, *forgotten]}
+        feedback.erase_about(change.session, item.document_id)
+        questions.erase_about(change.session, item.document_id)
+        conversations.erase_about(change.session, item.document_id)
     item.chunks = change.remove(document.id) if document is not None else item.chunks or 0
     item.state = ItemState.DONE
     # Names and attributes of the upload are the document's too.
@@ -206,6 +203,7 @@ def receipt(job: Job, generations: int, personal: list[dict[str, Any]]) -> dict[
         "removed_from": [
             "database rows, free pages and write-ahead log",
             "labelled questions about it",
+            "feedback to answers from it, and conversations with such answers",
             "lexical index",
             "dense index in memory",
             f"snapshots of the dense index ({generations} removed)",

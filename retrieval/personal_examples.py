@@ -18,7 +18,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval import chunking
-from retrieval.examples import SHORTEST_MADE, fold_of
+from retrieval.examples import fold_of
+from retrieval.headings import question_of
 from storage.node_tables import (
     Chunk,
     Document,
@@ -205,8 +206,8 @@ class _Reader:
     def _add_headings(self, drafts: dict[str, _Draft]) -> None:
         hidden = _hidden(self._session, self._assistant_id)
         for (document_id, heading), texts in self._below.items():
-            question = " ".join(heading.split(" > "))
-            if (document_id, heading) in hidden or len(question.split()) < SHORTEST_MADE:
+            question = question_of(heading)
+            if question is None or (document_id, heading) in hidden:
                 continue
             draft = drafts[question]
             # What the owner said of a question weighs more than its being a heading.

@@ -127,7 +127,10 @@ class FederationService:
         if self._consent is None:
             return
         self._home.create()
-        source = ExampleSource(self._database, self._home.secret())
+        consent = self._consent
+        source = ExampleSource(
+            self._database, self._home.secret(), lambda: consent.policy.shares_feedback
+        )
         models = BaseModels(settings, embedder)
         self._generator = _shared_generator(engine, self._home)
         adoption = Adoption(
