@@ -6,23 +6,42 @@ from pathlib import Path
 
 import numpy as np
 
-from federation.adapter_spec import parameters_to_bytes
+from federation.adapter_spec import (
+    AdapterKind,
+    AdapterSpec,
+    Block,
+    blob_hash,
+    parameters_to_bytes,
+)
 from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
 from federation.signed import Signed
 from federation.versions import SignedVersion, Version
 from retrieval import jobs
 from retrieval.embedding import Embedder
+from retrieval.query_map import basis_to_bytes, random_basis
 from storage.files import write_private
 from storage.node_tables import KnownPlan, Membership, PersonalState, PersonalVersion
-from tests.federation.participant.plans import BASIS, SIZE, make_plan
+from tests.federation.participant.plans import make_plan
 from tests.nodes import until
 from tests.personal.towns import Town, open_town, rule, story
+
+DIMENSION, RANK = 384, 32
+BASIS = basis_to_bytes(random_basis(DIMENSION, RANK, seed=1))
 
 
 def know(town: Town, embedder: Embedder) -> FederationPlan:
     """A plan of a federation that the node has joined."""
-    plan = make_plan(embedder.identity)
+    adapter = AdapterSpec(
+        kind=AdapterKind.RETRIEVER,
+        base_model=embedder.identity,
+        rank=RANK,
+        scale=1.0,
+        basis_hash=blob_hash(BASIS),
+        blocks=(Block("weights", RANK, DIMENSION),),
+    )
+    privacy = {"dimension": adapter.dimension, "grid": 1e-4}
+    plan = make_plan(adapter=adapter, privacy=privacy)
     home = FederationHome(town.node.home.root / "federation")
     write_private(home.files / plan.adapter.basis_hash, BASIS)
     membership = Membership(
@@ -60,7 +79,7 @@ def test_it_is_trained_anew_when_the_shared_version_changes(
         plan = know(town, embedder)
         adoption = town.federation.adoption
         assert adoption is not None
-        weak = 1e-3 * np.random.default_rng(3).standard_normal(SIZE)
+        weak = 1e-3 * np.random.default_rng(3).standard_normal(DIMENSION * RANK)
         parameters = parameters_to_bytes(weak.astype(np.float32))
         adoption.keep(plan, version(plan, 1), parameters)
         adoption.pin(plan.hash, 1)

@@ -6,18 +6,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
+from federation.participant.identity import FederationHome
 from federation.participant.service import FederationService
+from generation.engine import Engine
 from personal.service import PersonalService
 from retrieval import questions
 from retrieval.embedding import Embedder
 from retrieval.questions import NewQuestion
+from storage.files import write_private
 from storage.node_tables import (
-    Chunk,
     Document,
     Job,
+    PersonalKind,
     PersonalState,
     PersonalVersion,
 )
@@ -46,9 +50,11 @@ class Town:
             files[f"{place}-b.txt"] = rule(place).encode()
         self.node.ingest(assistant_id, files, external_ids=list(files))
 
-    def teach(self, assistant_id: int, places: Sequence[str] = PLACES) -> None:
-        """Label a question about each place."""
-        new = [NewQuestion(question(place), (f"{place}-b.txt",), None, None) for place in places]
+    def teach(
+        self, assistant_id: int, places: Sequence[str] = PLACES, answer: str | None = None
+    ) -> None:
+        """Label a question about each place, all with the same answer if any."""
+        new = [NewQuestion(question(place), (f"{place}-b.txt",), answer, None) for place in places]
         with self.node.database.write() as session:
             questions.add(session, assistant_id, new)
 
@@ -56,11 +62,14 @@ class Town:
         """Ask for it and wait."""
         return self.node.finish(self.personal.train(assistant_id, None).id)
 
-    def served(self, assistant_id: int) -> PersonalVersion | None:
-        """What the database says is served."""
+    def served(
+        self, assistant_id: int, kind: PersonalKind = PersonalKind.RETRIEVER
+    ) -> PersonalVersion | None:
+        """What the database says is served, with its parameters."""
         with self.node.database.read() as session:
             own = select(PersonalVersion).where(
                 PersonalVersion.assistant_id == assistant_id,
+                PersonalVersion.kind == kind,
                 PersonalVersion.state == PersonalState.SERVED,
             )
             found = session.scalars(own).one_or_none()
@@ -80,11 +89,6 @@ class Town:
             )
             return session.scalars(own).one()
 
-    def passages(self, assistant_id: int) -> int:
-        with self.node.database.read() as session:
-            own = select(Chunk.id).where(Chunk.assistant_id == assistant_id)
-            return len(session.scalars(own).all())
-
 
 def question(place: str) -> str:
     return f"Tell me about the {place}."
@@ -99,14 +103,22 @@ def rule(place: str) -> str:
 
 
 @contextmanager
-def open_town(root: Path, embedder: Embedder) -> Iterator[Town]:
+def open_town(
+    root: Path, embedder: Embedder, engine: Engine | None = None, **given: Any
+) -> Iterator[Town]:
+    """Open or make it; `given` are settings. The secret by which examples are held back is the same
+    in every town."""
     with open_node(root, embedder) as node:
-        settings = NodeSettings(home=root)
+        settings = NodeSettings(home=root, **given)
         federation = FederationService(node.database, root)
         personal = PersonalService(node.database, node.home, federation)
+        own = FederationHome(root / "federation")
+        own.create()
+        if not (own.root / "secret").exists():
+            write_private(own.root / "secret", b"s" * 32)
         try:
-            federation.start(settings, embedder, node.library, None, participate=False)
-            personal.start(settings, embedder, node.library, None)
+            federation.start(settings, embedder, node.library, engine, participate=False)
+            personal.start(settings, embedder, node.library, engine)
             yield Town(node, federation, personal)
         finally:
             personal.close()
