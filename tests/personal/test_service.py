@@ -156,6 +156,18 @@ class TestErasure:
         town.node.library.erase(1, ids, ERASE_SECONDS)
         assert town.found(1, "bakery") == plain
 
+    def test_a_training_under_way_ends_and_begins_without_it(
+        self, town: Town, clean: tuple[list[tuple[str, float]], bytes]
+    ) -> None:
+        _, wanted = clean
+        ids = [town.document(1, f"quarry-{letter}.txt") for letter in "ab"]
+        job = town.personal.train(1, None)
+        until(lambda: town.node.job(job.id).state is JobState.RUNNING)
+        assert town.node.library.erase(1, ids, ERASE_SECONDS).finished_at
+        assert town.node.finish(job.id).state is JobState.DONE
+        version = town.served(1)
+        assert version is not None and version.parameters == wanted
+
     def test_an_example_takes_the_adapter_with_it(
         self, town: Town, taught: Path, tmp_path: Path, embedder: Embedder
     ) -> None:
