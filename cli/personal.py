@@ -60,7 +60,7 @@ def list_versions(
         show_json(found)
         return
     rows = [
-        (v["id"], v["kind"], v["state"], v["examples"], f"{v['before']:.4f}", f"{v['after']:.4f}",
+        (v["id"], v["kind"], v["state"], v["examples"], _rounded(v["before"]), _rounded(v["after"]),
          when(v["created_at"]))
         for v in found["data"]
     ]  # fmt: skip
@@ -130,6 +130,11 @@ def _path(assistant: str) -> str:
     from cli.client import quoted
 
     return f"/v1/assistants/{quoted(assistant)}/personal"
+
+
+def _rounded(measured: float | None) -> str | None:
+    """None for an adapter that was imported."""
+    return None if measured is None else f"{measured:.4f}"
 
 
 def _follow(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:

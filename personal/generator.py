@@ -94,7 +94,7 @@ class PersonalLoras:
             return
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             folder = Path(place)
-            (folder / CONFIG_FILE).write_text(json.dumps(version.config["adapter"]))
+            (folder / CONFIG_FILE).write_text(json.dumps(version.config["adapter_config"]))
             (folder / TENSORS_FILE).write_bytes(version.parameters)
             asyncio.run(self._engine.load_adapter(name, folder))
         self._loaded.add(name)

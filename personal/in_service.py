@@ -157,4 +157,4 @@ class InService:
 
 def fits(side: Side, version: PersonalVersion) -> bool:
     """Whether a version can be served with what is served now."""
-    return version.shared == side.shared and version.config["model"] == side.model
+    return version.shared == side.shared and version.config.get("model") == side.model

@@ -70,7 +70,10 @@ class PersonalMaps:
         return trained.after > trained.before
 
     def prepare(self, version: PersonalVersion) -> None:
-        """A map needs nothing before it is served."""
+        shared = self._federation.shared_map
+        basis = safetensors.numpy.load(version.parameters)["basis"]
+        if shared is not None and basis.tobytes() != shared.query_map.basis.tobytes():
+            raise ValueError("the personal query map is on another basis than the shared one")
 
     def serve(self, version: PersonalVersion) -> None:
         shared = self._federation.shared_map

@@ -138,6 +138,10 @@ class PersonalService:
                     "worse", f"version {number} was worse than the shared one alone, and not kept"
                 )
             side = self._sides.get(version.kind)
+            if side is not None and version.config.get("imported"):
+                # It was trained elsewhere; the owner says that it belongs beside this one.
+                version.shared = side.shared
+                version.config = {**version.config, "model": side.model}
             if side is None or not fits(side, version):
                 raise PersonalError(
                     "other_shared_version",

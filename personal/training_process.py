@@ -101,7 +101,8 @@ def _lora(task: LoraTask, report: Report) -> Trained:
             task.seed,
             report,
         )
-    return Trained(made.tensors, made.config, made.before, made.after)
+    config = {"adapter_config": made.config}
+    return Trained(made.tensors, config, made.before, made.after)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def latest_digest(session: Session, assistant_id: int, kind: PersonalKind) -> st
         PersonalVersion.assistant_id == assistant_id, PersonalVersion.kind == kind
     )
     config = session.scalar(own.order_by(PersonalVersion.id.desc()).limit(1))
-    return None if config is None else str(config["material"])
+    return None if config is None else config.get("material")
 
 
 def switch(session: Session, version: PersonalVersion) -> None:
@@ -86,7 +86,7 @@ def add(
         kind=kind,
         state=PersonalState.WORSE,
         shared=shared,
-        config={"model": model, "material": material.digest, "adapter": trained.config},
+        config={"model": model, "material": material.digest, **trained.config},
         parameters=trained.parameters if is_better else b"",
         examples=len(material.examples),
         before=trained.before,

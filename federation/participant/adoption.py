@@ -118,8 +118,8 @@ class Adoption:
         self._generator = generator
         self._on_change = on_change
         self._turn = threading.Lock()
-        self.served_map: ServedMap | None = None
-        self.served_lora: ServedLora | None = None
+        self.shared_map: ServedMap | None = None
+        self.shared_lora: ServedLora | None = None
 
     def resume(self) -> None:
         """Serve again what was served when the node stopped."""
@@ -244,10 +244,10 @@ class Adoption:
     def _withdraw(self, kind: AdapterKind) -> None:
         if kind is AdapterKind.RETRIEVER:
             self._library.searcher.set_query_map(None)
-            self.served_map = None
+            self.shared_map = None
         elif self._generator is not None:
             self._generator.withdraw()
-            self.served_lora = None
+            self.shared_lora = None
         self._on_change(kind)
 
     def _switch(self, plan_hash: str, number: int) -> None:
@@ -262,9 +262,9 @@ class Adoption:
         if plan.adapter.kind is AdapterKind.RETRIEVER:
             query_map = self._query_map(plan, parameters)
             self._library.searcher.set_query_map(query_map)
-            self.served_map = ServedMap(name, query_map)
+            self.shared_map = ServedMap(name, query_map)
         else:
-            self.served_lora = self._serve_lora(plan, number, parameters, name)
+            self.shared_lora = self._serve_lora(plan, number, parameters, name)
         self._on_change(plan.adapter.kind)
 
     def _serve_lora(

@@ -95,12 +95,12 @@ class FederationService:
     @property
     def shared_map(self) -> ServedMap | None:
         """The shared query map that is served, if any."""
-        return self._tools.adoption.served_map if self._tools is not None else None
+        return self._tools.adoption.shared_map if self._tools is not None else None
 
     @property
     def shared_lora(self) -> ServedLora | None:
         """The shared generator adapter that is served, if any."""
-        return self._tools.adoption.served_lora if self._tools is not None else None
+        return self._tools.adoption.shared_lora if self._tools is not None else None
 
     @property
     def generator_adapters(self) -> tuple[str, ...]:
