@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ class Trained:
     """
 
     parameters: bytes = field(repr=False)
-    config: dict[str, object]
+    config: dict[str, Any]
     before: float
     after: float
 
