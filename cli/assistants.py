@@ -1,4 +1,4 @@
-"""`alcove assistant`: make, list and delete assistants."""
+"""`alcove assistant`: make, list, set and delete assistants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from cli.options import DEFAULT_HOME, AsJson, Home, Yes, confirm
 from cli.output import show, show_json, show_table, when
 
-app = typer.Typer(help="Make, list and delete assistants.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, set and delete assistants.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The assistant's name.")]
 
@@ -45,6 +45,47 @@ def list_assistants(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         return
     columns = ("name", "documents", "passages", "created", "description")
     show_table(columns, [_row(assistant) for assistant in found["data"]])
+
+
+@app.command("set")
+def set_assistant(
+    name: Name,
+    home: Home = DEFAULT_HOME,
+    instructions: Annotated[
+        str | None,
+        typer.Option(help="What stands in every prompt: language, tone, length, role."),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-conversations", metavar="DAYS", min=1, help="Keep them for so many days."
+        ),
+    ] = None,
+    no_conversations: Annotated[
+        bool, typer.Option("--no-conversations", help="Keep none, and erase those that were kept.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set standing instructions, or whether conversations are kept."""
+    from cli.client import node_client, quoted
+
+    if no_conversations and days is not None:
+        raise typer.BadParameter("--keep-conversations and --no-conversations exclude each other")
+    change: dict[str, Any] = {}
+    if instructions is not None:
+        change["instructions"] = instructions
+    if no_conversations or days is not None:
+        change["conversation_days"] = days
+    if not change:
+        raise typer.BadParameter("say what to set: see --help")
+    with node_client(home) as client:
+        found = client.patch(f"/v1/assistants/{quoted(name)}", json=change).json()
+    if as_json:
+        show_json(found)
+        return
+    kept = found["conversation_days"]
+    show(f"instructions: {found['instructions'] or 'none'}")
+    show(f"conversations: {'not kept' if kept is None else f'kept for {kept} days'}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`alcove key`: make, list and revoke keys."""
+"""`alcove key`: make, list, set and revoke keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import typer
 from cli.options import DEFAULT_HOME, AsJson, Home
 from cli.output import say, show, show_json, show_table, when
 
-app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, set and revoke keys.", no_args_is_help=True)
+
+
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as listed.")]
 
 
 class KeyScope(StrEnum):
@@ -67,9 +70,41 @@ def list_keys(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     show_table(columns, [_row(key) for key in found["data"]])
 
 
+@app.command("set")
+def set_key(
+    key_id: KeyId,
+    home: Home = DEFAULT_HOME,
+    instructions: Annotated[
+        str | None, typer.Option(help="What stands in every prompt of this key.")
+    ] = None,
+    approved: Annotated[
+        bool | None,
+        typer.Option(
+            "--approve-feedback/--no-approve-feedback",
+            help="Take its feedback for approved.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set a key's standing instructions, or whether its feedback is trusted."""
+    from cli.client import Need, node_client, quoted
+
+    given = {"instructions": instructions, "feedback_is_approved": approved}
+    change = {name: value for name, value in given.items() if value is not None}
+    if not change:
+        raise typer.BadParameter("say what to set: see --help")
+    with node_client(home, Need.NOTHING) as client:
+        found = client.patch(f"/v1/keys/{quoted(key_id)}", json=change).json()
+    if as_json:
+        show_json(found)
+        return
+    show(f"instructions: {found['instructions'] or 'none'}")
+    show(f"feedback: {'approved unseen' if found['feedback_is_approved'] else 'to be approved'}")
+
+
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as listed.")],
+    key_id: KeyId,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:

@@ -11,11 +11,14 @@ import typer
 from cli import (
     assistants,
     audit,
+    conversations,
     coordinator,
     documents,
     federation,
+    feedback,
     keys,
     node,
+    personal,
     questions,
 )
 from cli.ask import ask
@@ -44,6 +47,9 @@ app.add_typer(assistants.app, name="assistant")
 app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
+app.add_typer(personal.app, name="personal")
+app.add_typer(feedback.app, name="feedback")
+app.add_typer(conversations.app, name="conversation")
 app.add_typer(federation.app, name="federation")
 app.command()(evaluate)
 app.command()(plan)

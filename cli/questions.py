@@ -1,7 +1,8 @@
-"""`alcove question`: labelled questions, from which the node trains what it shares."""
+"""`alcove question`: what an assistant can learn from."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,13 @@ import typer
 from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
 from cli.output import show, show_json, show_table
 
-app = typer.Typer(help="Add, list and delete labelled questions.", no_args_is_help=True)
+app = typer.Typer(help="Add, list, edit and delete questions to learn from.", no_args_is_help=True)
+
+
+class Origin(StrEnum):
+    UPLOAD = "upload"
+    FEEDBACK = "feedback"
+    HEADING = "heading"
 
 
 @app.command()
@@ -22,7 +29,8 @@ def add(
     assistant: AssistantName = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Add lines {"question", "relevant": [ids], "answer"?, "subject"?}; they stay on the node."""
+    """Add lines {"question", "relevant": [ids], "not_relevant"?: [ids], "answer"?, "subject"?};
+    they stay on the node."""
     from cli.client import Need, node_client, quoted
 
     with node_client(home, Need.ASSISTANTS) as client:
@@ -36,27 +44,71 @@ def add(
 
 @app.command("list")
 def list_questions(
-    home: Home = DEFAULT_HOME, assistant: AssistantName = "default", as_json: AsJson = False
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    origin: Annotated[
+        Origin | None,
+        typer.Option(help="Only those that you gave, that feedback or that headings make."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many to show.")] = 200,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Go on after this one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the labelled questions of an assistant."""
+    """List what an assistant can learn from."""
     from cli.client import Need, node_client, quoted
 
+    wanted = {"origin": origin and origin.value, "limit": limit, "after": after}
     with node_client(home, Need.ASSISTANTS) as client:
-        found = client.get(f"/v1/assistants/{quoted(assistant)}/questions").json()
+        given = {name: value for name, value in wanted.items() if value is not None}
+        found = client.get(f"/v1/assistants/{quoted(assistant)}/questions", params=given).json()
     if as_json:
         show_json(found)
         return
     rows = [
-        (one["id"], one["question"], ", ".join(one["relevant"]), one["subject"])
+        (one["id"], one["origin"], one["question"], ", ".join(one["relevant"]),
+         ", ".join(one["not_relevant"]), one["answer"], one["subject"])
         for one in found["data"]
-    ]
-    show_table(("id", "question", "relevant", "subject"), rows)
+    ]  # fmt: skip
+    columns = ("id", "origin", "question", "relevant", "not relevant", "answer", "subject")
+    show_table(columns, rows)
+
+
+@app.command()
+def edit(
+    question_id: Annotated[int, typer.Argument(metavar="ID", help="A labelled question.")],
+    question: Annotated[str, typer.Option(help="What is asked.")],
+    relevant: Annotated[
+        list[str], typer.Option(metavar="ID", help="What answers it; may be repeated.")
+    ],
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    not_relevant: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="What does not; may be repeated.")
+    ] = None,
+    answer: Annotated[str | None, typer.Option(help="The answer.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Whom it is about.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a labelled question; what is left out is not there any more."""
+    from cli.client import Need, node_client, quoted
+
+    edited = {
+        "question": question, "relevant": relevant, "not_relevant": not_relevant or [],
+        "answer": answer, "subject": subject,
+    }  # fmt: skip
+    with node_client(home, Need.ASSISTANTS) as client:
+        path = f"/v1/assistants/{quoted(assistant)}/questions/{question_id}"
+        found = client.put(path, json=edited).json()
+    if as_json:
+        show_json(found)
+        return
+    show(f"Question {question_id} is replaced.")
 
 
 @app.command()
 def delete(
     question_id: Annotated[
-        int | None, typer.Argument(metavar="ID", help="One question; all without it.")
+        str | None, typer.Argument(metavar="ID", help="One question; all without it.")
     ] = None,
     home: Home = DEFAULT_HOME,
     assistant: AssistantName = "default",
@@ -64,7 +116,8 @@ def delete(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a question, those of a subject, or all."""
+    """Delete a question, those of a subject, or all that are labelled. One that a heading makes is
+    made no more."""
     from cli.client import Need, node_client, quoted
 
     if question_id is not None and subject is not None:
@@ -72,10 +125,10 @@ def delete(
     with node_client(home, Need.ASSISTANTS) as client:
         path = f"/v1/assistants/{quoted(assistant)}/questions"
         if question_id is not None:
-            client.delete(f"{path}/{question_id}")
+            client.delete(f"{path}/{quoted(question_id)}")
             removed = 1
         else:
-            confirm("Delete all questions" + (f" of {subject}?" if subject else "?"), yes)
+            confirm("Delete all labelled questions" + (f" of {subject}?" if subject else "?"), yes)
             given = {} if subject is None else {"subject": subject}
             removed = client.delete(path, params=given).json()["removed"]
     if as_json:

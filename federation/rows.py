@@ -19,7 +19,7 @@ from retrieval.query_map import basis_from_bytes
 from retrieval.search import Hit
 
 if TYPE_CHECKING:
-    from generation.adapter_training import GeneratorExample
+    from generation.answer_loss import GeneratorExample
 
 NODE = b"node"
 """The id of the one row of mode `client`."""
@@ -120,7 +120,7 @@ class GeneratorRows:
         )
 
     def prepare(self, examples: Sequence[Example]) -> list[GeneratorExample]:
-        from generation.adapter_training import GeneratorExample
+        from generation.answer_loss import GeneratorExample
 
         return [
             GeneratorExample(

@@ -1,7 +1,6 @@
 """Gradients of the shared generator adapter, one example at a time, on a model of its own.
 
-The loss of an example is the mean cross entropy of its answer's tokens, the end of the turn
-included, after the prompt that serving would build from its question and passages.
+The loss is that of `AnswerLoss`.
 
 Row independence: a subject's row is a function of its own examples, the plan's public inputs
 (basis, distractors, terms) and the plan's vector, to the last bit. Examples share a pass of the
@@ -14,8 +13,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -25,48 +23,16 @@ from numpy.typing import NDArray
 from opacus import GradSampleModule
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from generation.engine import Message, PromptTooLongError
+from generation.answer_loss import AnswerLoss, GeneratorExample, Row, in_order
 from generation.ffa_lora import AdaptedModule, FfaLora, read_basis
-from generation.prompt import build_prompt
 from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import load_model
 from generation.weights import ModelFiles
 from retrieval.search import Hit
 
 Reals = NDArray[np.float64]
-
-_IGNORED = -100
-_NOTHING = Hit("", "", None, "", "", "", None, 0, "", 0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratorExample:
-    """A question, the passages of one subject that answer it, the best first, and the answer.
-
-    Attributes:
-        example_id: fixes the example's place among those of its subject.
-
-    Raises:
-        ValueError: there is no passage.
-    """
-
-    example_id: bytes
-    question: str
-    passages: tuple[Hit, ...]
-    answer: str
-
-    def __post_init__(self) -> None:
-        if not self.passages:
-            raise ValueError("an example has at least one passage that its answer stands on")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    prompt: list[int]
-    answer: list[int]
 
 
 def describe_modules(location: str, targets: Sequence[str]) -> tuple[AdaptedModule, ...]:
@@ -125,20 +91,16 @@ class GeneratorTrainer:
         """
         self._spec = spec
         self._terms = terms
-        self._distractors = tuple(distractors)
         # On the CPU, where a kernel of one shape repeats its result to the bit.
-        model, self._tokenizer, _ = load_model(files.location, torch.float32, "cpu")
+        model, tokenizer, _ = load_model(files.location, torch.float32, "cpu")
         self._model, self._trained = _with_adapter(model, spec, basis)
-        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        if head is None:
-            raise ValueError(f"{files.model_id} has no output layer of its own to train through")
-        # Before the vocabulary's matrix, which would dominate if it met the prompt's tokens too.
-        head.register_forward_pre_hook(self._only_answers)
-        self._answer_places = torch.zeros((0, 0), dtype=torch.long)
-        if not self._fits("", _NOTHING):
-            raise ValueError(
-                f"max_prompt_tokens {terms.max_prompt_tokens} has no room for the instruction"
-            )
+        self._answers = AnswerLoss(
+            model,
+            tokenizer,
+            distractors=distractors,
+            max_prompt_tokens=terms.max_prompt_tokens,
+            max_answer_tokens=terms.max_answer_tokens,
+        )
 
     def subject_gradients(
         self,
@@ -160,7 +122,7 @@ class GeneratorTrainer:
         """
         most = self._terms.max_examples_per_subject
         encoded = [
-            (subject_id, [self._encode(x) for x in _in_order(examples)[:most]])
+            (subject_id, [self._answers.encode(x) for x in in_order(examples)[:most]])
             for subject_id, examples in subjects
         ]
         self._set(vector)
@@ -189,13 +151,13 @@ class GeneratorTrainer:
         self._set(vector)
         start = vector.astype(np.float64)
         current = start.copy()
-        ordered = _in_order(examples)
+        ordered = in_order(examples)
         size = min(self._terms.local_batch, len(ordered))
         drawn = random.Random(seed)  # noqa: S311 -- which examples a step uses protects nothing
         for _ in range(self._terms.local_steps if ordered else 0):
             batch = [ordered[i] for i in sorted(drawn.sample(range(len(ordered)), size))]
             total = np.zeros(self._spec.dimension)
-            for gradient in self._gradients([self._encode(x) for x in batch]):
+            for gradient in self._gradients([self._answers.encode(x) for x in batch]):
                 total += gradient
             current -= self._terms.learning_rate / size * total
             if not np.abs(current).max() < np.finfo(np.float32).max:
@@ -215,7 +177,7 @@ class GeneratorTrainer:
             raise ValueError("the average loss needs at least one example")
         self._set(vector)
         with torch.no_grad():
-            batches = self._batches([self._encode(x) for x in examples])
+            batches = self._batches([self._answers.encode(x) for x in examples])
             return sum(float(self._losses(batch).sum()) for batch in batches) / len(examples)
 
     def _set(self, vector: NDArray[np.floating]) -> None:
@@ -224,7 +186,7 @@ class GeneratorTrainer:
             for module, parameter in zip(self._spec.modules, self._trained, strict=True):
                 parameter.copy_(torch.from_numpy(factors[module.name]))
 
-    def _gradients(self, rows: Sequence[_Row]) -> Iterator[Reals]:
+    def _gradients(self, rows: Sequence[Row]) -> Iterator[Reals]:
         """Each row's own, in order."""
         for batch in self._batches(rows):
             self._model.zero_grad()
@@ -237,68 +199,15 @@ class GeneratorTrainer:
             self._model.zero_grad()
             yield from together.numpy().astype(np.float64)[: len(batch)]
 
-    def _batches(self, rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    def _batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         step = self._terms.micro_batch
         return (rows[start : start + step] for start in range(0, len(rows), step))
 
-    def _losses(self, batch: Sequence[_Row]) -> torch.Tensor:
+    def _losses(self, batch: Sequence[Row]) -> torch.Tensor:
         """Shape (micro_batch,), zero where the batch has no row."""
         terms = self._terms
-        ids = torch.zeros((terms.micro_batch, terms.row_tokens), dtype=torch.long)
-        labels = torch.full((terms.micro_batch, terms.max_answer_tokens), _IGNORED)
-        starts = torch.zeros((terms.micro_batch, 1), dtype=torch.long)
-        for place, row in enumerate(batch):
-            tokens = row.prompt + row.answer
-            ids[place, : len(tokens)] = torch.tensor(tokens)
-            labels[place, : len(row.answer)] = torch.tensor(row.answer)
-            # The last token of the prompt predicts the first one of the answer.
-            starts[place] = len(row.prompt) - 1
-        self._answer_places = starts + torch.arange(terms.max_answer_tokens)
-        # Padding comes after all that is read, so causality is mask enough.
-        logits = self._model(input_ids=ids, use_cache=False).logits
-        losses = cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORED, reduction="none"
-        ).view_as(labels)
-        return losses.sum(dim=1) / (labels != _IGNORED).sum(dim=1).clamp(min=1)
-
-    def _only_answers(
-        self, _head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, ...]:
-        """Of hidden states (rows, tokens, width) those that predict the answers."""
-        (hidden,) = inputs
-        rows = torch.arange(len(hidden))[:, None]
-        return (hidden[rows, self._answer_places],)
-
-    def _encode(self, example: GeneratorExample) -> _Row:
-        answer = self._tokenizer.encode_reply(example.answer)
-        return _Row(self._prompt(example), answer[: self._terms.max_answer_tokens])
-
-    def _prompt(self, example: GeneratorExample) -> list[int]:
-        """As serving builds it, with whatever is too long cut rather than refused."""
-        question, best = example.question, example.passages[0]
-        if not self._fits(question, replace(best, text="")):
-            best = replace(best, title="", heading="", page=None)
-        question = _longest(question, lambda start: self._fits(start, replace(best, text="")))
-        text = _longest(best.text, lambda start: self._fits(question, replace(best, text=start)))
-        passages = (replace(best, text=text), *example.passages[1:], *self._distractors)
-        return self._tokenizer.encode(self._build(question, passages))
-
-    def _fits(self, question: str, passage: Hit) -> bool:
-        try:
-            self._build(question, [passage])
-        except PromptTooLongError:
-            return False
-        return True
-
-    def _build(self, question: str, passages: Sequence[Hit]) -> tuple[Message, ...]:
-        # An owner's answers carry no citation marks, so the instruction asks for none.
-        return build_prompt(
-            [Message("user", question)],
-            passages,
-            count_tokens=lambda messages: len(self._tokenizer.encode(messages)),
-            prompt_tokens=self._terms.max_prompt_tokens,
-            cites=False,
-        ).messages
+        shape = (terms.micro_batch, terms.row_tokens, terms.max_answer_tokens)
+        return self._answers.losses(self._model, batch, shape)
 
 
 def _with_adapter(
@@ -338,22 +247,3 @@ def _with_adapter(
         layer_b.train()
     # Not strict: it would refuse the model's buffers, which are constants of the positions.
     return GradSampleModule(adapted, loss_reduction="sum", strict=False), trained
-
-
-def _longest(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest start of `text` that a bisection finds to fit, where the empty one does."""
-    if fits(text):
-        return text
-    low, high = 0, len(text)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(text[:middle]) else (low, middle)
-    return text[:low]
-
-
-def _in_order(examples: Sequence[GeneratorExample]) -> list[GeneratorExample]:
-    """By id. Raises ValueError if two have the same, since their order would then be chance."""
-    ordered = sorted(examples, key=lambda example: example.example_id)
-    if len({example.example_id for example in ordered}) < len(ordered):
-        raise ValueError("two examples of one subject or node have the same id")
-    return ordered

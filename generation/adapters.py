@@ -53,7 +53,7 @@ class AdapterSet:
             raise ValueError(f"{name!r} is no adapter name: 1 to 64 letters, digits, '-' and '_'")
         if name in self._names:
             raise ValueError(f"the generator already holds an adapter called {name!r}")
-        config, weights = _read(folder)
+        config, weights = read_adapter(folder)
         internal = _single(name)
         try:
             self._insert(internal, config)
@@ -144,17 +144,12 @@ class AdapterSet:
         return args, {**kwargs, "adapter_names": self._rows}
 
 
-def _single(name: str) -> str:
-    # A bare name may be part of PEFT's parameter prefix "lora_", which resets weights on loading.
-    return f"one-{name}"
+def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """Configuration and weights of a PEFT folder; nothing in either can name code to run.
 
-
-def _pair(first: str, second: str) -> str:
-    return f"two-{first}+{second}"
-
-
-def _read(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
-    """Configuration and weights; nothing in either can name code to run."""
+    Raises:
+        ValueError: it holds no plain LoRA adapter with finite weights.
+    """
     file = folder / "adapter_model.safetensors"
     if not file.is_file() or not (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} needs adapter_config.json and adapter_model.safetensors")
@@ -177,3 +172,12 @@ def _read(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise ValueError(f"the adapter in {folder} has weights that are not finite numbers")
     return config, weights
+
+
+def _single(name: str) -> str:
+    # A bare name may be part of PEFT's parameter prefix "lora_", which resets weights on loading.
+    return f"one-{name}"
+
+
+def _pair(first: str, second: str) -> str:
+    return f"two-{first}+{second}"

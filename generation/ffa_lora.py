@@ -9,7 +9,6 @@ Nothing here needs torch, so that a coordinator can make a basis and publish an 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+
+from generation.adapter_files import Lora
 
 Factors = dict[str, NDArray[np.float32]]
 
@@ -152,6 +153,17 @@ def read_basis(data: bytes, spec: FfaLora) -> Factors:
     return factors
 
 
+def as_lora(spec: FfaLora, basis: bytes, vector: NDArray[np.floating]) -> Lora:
+    """The adapter that a vector of shape (d,) stands for.
+
+    Raises:
+        ValueError: the basis or the vector is not of this spec.
+    """
+    fixed, trained = read_basis(basis, spec), spec.factors(vector)
+    factors = {module.name: (fixed[module.name], trained[module.name]) for module in spec.modules}
+    return Lora(spec.base_model, spec.rank, spec.alpha, factors)
+
+
 def write_peft_folder(
     folder: Path, spec: FfaLora, basis: bytes, vector: NDArray[np.floating]
 ) -> None:
@@ -161,24 +173,7 @@ def write_peft_folder(
         FileExistsError: `folder` is there already.
         ValueError: the basis or the vector is not of this spec.
     """
-    fixed, trained = read_basis(basis, spec), spec.factors(vector)
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": spec.base_model,
-        "r": spec.rank,
-        "lora_alpha": spec.alpha,
-        "lora_dropout": 0.0,
-        "target_modules": [module.name for module in spec.modules],
-        "bias": "none",
-        "inference_mode": True,
-    }
-    weights: Factors = {}
-    for module in spec.modules:
-        # PEFT's own wrappers are the first two parts of every name.
-        prefix = f"base_model.model.{module.name}"
-        weights[f"{prefix}.lora_A.weight"] = fixed[module.name]
-        weights[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(trained[module.name])
+    files = as_lora(spec, basis, vector).files()
     folder.mkdir(parents=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
+    for name, content in files.items():
+        (folder / name).write_bytes(content)

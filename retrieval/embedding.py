@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Vectors = NDArray[np.float32]
+
+MOST_VECTORS = 100_000
+"""That `TextVectors` keeps: 150 MB at 384 dimensions."""
 
 
 class EmbedderError(Exception):
@@ -76,6 +80,31 @@ class Embedder:
                 texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
             )
         return np.ascontiguousarray(vectors, np.float32)
+
+
+class TextVectors:
+    """Vectors of texts, each embedded by itself: in a batch its last bits depend on the others.
+
+    Those made before are kept.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._vectors: dict[str, Vectors] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Shape (n, d), float32; each text by itself."""
+        if not texts:
+            return np.empty((0, self._embedder.dimension), np.float32)
+        return np.stack([self._vector(text) for text in texts])
+
+    def _vector(self, text: str) -> Vectors:
+        found = self._vectors.get(text)
+        if found is None:
+            if len(self._vectors) >= MOST_VECTORS:
+                self._vectors.clear()
+            found = self._vectors[text] = self._embedder.questions([text])[0]
+        return found
 
 
 def packaged_folder() -> Path:

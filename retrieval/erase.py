@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import lexical
+from retrieval import conversations, feedback, lexical, questions
+from retrieval.forget import forget
 from retrieval.store import AssistantStore, Change
 from storage.database import Database, note_deletion, noted_deletions, settle_deletions
 from storage.declarative import now
@@ -22,8 +23,6 @@ from storage.node_tables import (
     JobItem,
     JobKind,
     JobState,
-    LabelledQuestion,
-    RelevantPassage,
 )
 
 log = structlog.get_logger()
@@ -35,8 +34,8 @@ BEYOND_THE_SOFTWARE = (
     "an encrypted disk closes this",
 )
 ADAPTERS = (
-    "An adapter that was trained on this document before keeps what it learned until it is "
-    "retrained; a shared adapter keeps it within the bounds of its differential privacy."
+    "A shared adapter that was trained on this document before keeps what it learned, within the "
+    "bounds of its differential privacy."
 )
 RETRY_SECONDS = 1.0
 
@@ -157,11 +156,14 @@ def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
     uploads = change.session.execute(
         select(JobItem.job_id, JobItem.upload).where(about, JobItem.upload.is_not(None))
     ).all()
-    # A question was made from what it asks for, and may quote it.
-    asked = select(RelevantPassage.question_id).where(
-        RelevantPassage.document_id == item.document_id
-    )
-    change.session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(asked)))
+    if item.document_id is not None:
+        forgotten = forget(change.session, documents=[item.document_id])
+        if forgotten:
+            told = (item.job.result or {}).get("personal", [])
+            item.job.result = {"personal": [*told, *forgotten]}
+        feedback.erase_about(change.session, item.document_id)
+        questions.erase_about(change.session, item.document_id)
+        conversations.erase_about(change.session, item.document_id)
     item.chunks = change.remove(document.id) if document is not None else item.chunks or 0
     item.state = ItemState.DONE
     # Names and attributes of the upload are the document's too.
@@ -181,11 +183,15 @@ def _close(session: Session, job_id: str, generations: int) -> None:
     if job is not None:  # its assistant may have been deleted meanwhile
         job.finished_at = now()
         job.state = JobState.DONE
-        job.result = {"receipt": receipt(job, generations)}
+        personal = (job.result or {}).get("personal", [])
+        job.result = {"receipt": receipt(job, generations, personal)}
 
 
-def receipt(job: Job, generations: int) -> dict[str, Any]:
-    """What was removed and what lies beyond it; it names documents by id only."""
+def receipt(job: Job, generations: int, personal: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was removed and what lies beyond it; it names documents by id only.
+
+    `personal`: what `forget` returned.
+    """
     return {
         "id": job.id.replace("job-", "receipt-"),
         "requested_at": job.created_at,
@@ -197,11 +203,14 @@ def receipt(job: Job, generations: int) -> dict[str, Any]:
         "removed_from": [
             "database rows, free pages and write-ahead log",
             "labelled questions about it",
+            "feedback to answers from it, and conversations with such answers",
             "lexical index",
             "dense index in memory",
             f"snapshots of the dense index ({generations} removed)",
             "records of its upload",
+            "personal adapters that learned from it",
         ],
+        "personal": personal,
         "not_covered": list(BEYOND_THE_SOFTWARE),
         "adapters": ADAPTERS,
     }

@@ -11,16 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import chunking
+from retrieval import chunking, headings
 from storage.database import Database
-from storage.node_tables import Chunk, Document, LabelledQuestion, RelevantPassage
+from storage.node_tables import (
+    Chunk,
+    Document,
+    Feedback,
+    HiddenHeading,
+    LabelledQuestion,
+    QuestionOrigin,
+    RelevantPassage,
+)
 
 SUBJECT = "subject"
 """The attribute of documents that groups them."""
@@ -28,8 +37,7 @@ SUBJECT = "subject"
 HELD_BACK_IN = 5
 """One example in so many is never trained on."""
 
-SHORTEST_MADE = 3
-"""Words of a question that is made from a title and headings."""
+_MARK = re.compile(r" ?\[\d+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,14 @@ class HeldBack:
 class ExampleSource:
     """Reads examples from the node's database. Safe in any thread."""
 
-    def __init__(self, database: Database, secret: bytes) -> None:
-        """`secret` orders subjects and decides what is held back; nobody else knows it."""
+    def __init__(
+        self, database: Database, secret: bytes, shares_feedback: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`secret` orders subjects and decides what is held back; nobody else knows it.
+        `shares_feedback` says whether the owner agrees that feedback enters shared training."""
         self._database = database
         self._secret = secret
+        self._shares_feedback = shares_feedback
 
     def subjects(self) -> list[Subject]:
         """All subjects of all assistants, in an order that says nothing about their content."""
@@ -98,16 +110,21 @@ class ExampleSource:
         return [Subject(key, tuple(sorted(grouped[key]))) for key in sorted(grouped)]
 
     def examples(self, subjects: Iterable[Subject]) -> list[tuple[bytes, tuple[Example, ...]]]:
-        """Each subject's id and its examples for training, perhaps none."""
+        """Each subject's id and its examples for shared training, perhaps none."""
+        feedback = self._shares_feedback()
         with self._database.read() as session:
-            return [(subject.subject_id, tuple(self._of(session, subject))) for subject in subjects]
+            return [
+                (one.subject_id, tuple(self._of(session, one, feedback=feedback)))
+                for one in subjects
+            ]
 
     def held_back(self) -> list[HeldBack]:
         """What new versions are tried on: questions of every assistant."""
         found = []
         with self._database.read() as session:
             for subject in self.subjects():
-                material = _Material(session, subject)
+                # Trials stay on the node, so feedback counts in them without being shared.
+                material = _Material(session, subject, feedback=True)
                 for question, _, relevant in material.questions():
                     if not self._is_held_back(question):
                         continue
@@ -126,14 +143,14 @@ class ExampleSource:
             return [
                 example
                 for subject in self.subjects()
-                for example in self._of(session, subject, held_back=True)
+                for example in self._of(session, subject, feedback=True, held_back=True)
                 if example.answer is not None
             ]
 
     def _of(
-        self, session: Session, subject: Subject, *, held_back: bool = False
+        self, session: Session, subject: Subject, *, feedback: bool, held_back: bool = False
     ) -> Iterable[Example]:
-        material = _Material(session, subject)
+        material = _Material(session, subject, feedback=feedback)
         seen = set()
         for question, answer, relevant in material.questions():
             example_id = self._keyed(b"example\0" + subject.subject_id + question.encode())
@@ -145,49 +162,115 @@ class ExampleSource:
             yield Example(example_id, question, answer, positives, tuple(others))
 
     def _is_held_back(self, question: str) -> bool:
-        return self._keyed(b"held back\0" + question.encode())[0] % HELD_BACK_IN == 0
+        return fold_of(self._secret, question) == 0
 
     def _keyed(self, message: bytes) -> bytes:
         return hmac.digest(self._secret, message, hashlib.sha256)
 
 
+def fold_of(secret: bytes, question: str) -> int:
+    """One of `HELD_BACK_IN` folds, by keyed hash; shared training never sees number 0."""
+    return hmac.digest(secret, b"held back\0" + question.encode(), hashlib.sha256)[0] % HELD_BACK_IN
+
+
 class _Material:
     """The passages of one subject and the questions that they answer."""
 
-    def __init__(self, session: Session, subject: Subject) -> None:
+    def __init__(self, session: Session, subject: Subject, *, feedback: bool) -> None:
         own = select(Chunk).where(Chunk.document_id.in_(subject.documents))
         self._chunks = session.scalars(own.order_by(Chunk.document_id, Chunk.position)).all()
-        self._labelled = session.scalars(
-            select(LabelledQuestion)
-            .join(RelevantPassage)
-            .where(RelevantPassage.document_id.in_(subject.documents))
-            .options(selectinload(LabelledQuestion.relevant))
-            .order_by(LabelledQuestion.id)
-            .distinct()
-        ).all()
+        asked = select(RelevantPassage.question_id).where(
+            RelevantPassage.document_id.in_(subject.documents), RelevantPassage.is_relevant
+        )
+        self._labelled = _labelled(session, LabelledQuestion.id.in_(asked))
+        if not feedback:
+            uploaded = QuestionOrigin.UPLOAD
+            self._labelled = [one for one in self._labelled if one.origin is uploaded]
+        self._given = _given(session, self._labelled)
         self._documents = frozenset(subject.documents)
+        self._hidden = _hidden(session, subject.documents)
         self.texts = tuple(dict.fromkeys(_text(chunk) for chunk in self._chunks))
 
     def questions(self) -> Iterable[tuple[str, str | None, Sequence[Chunk]]]:
         """Question, answer and the passages that answer it: those of the owner first."""
         for labelled in self._labelled:
             # A question about several subjects belongs to none of them.
-            if all(item.document_id in self._documents for item in labelled.relevant):
-                wanted = {(item.document_id, item.passage) for item in labelled.relevant}
-                relevant = [
-                    chunk
-                    for chunk in self._chunks
-                    if (chunk.document_id, None) in wanted
-                    or (chunk.document_id, chunk.public_id) in wanted
-                ]
+            if self._names(labelled) <= self._documents:
+                relevant, _ = _marked(labelled, self._chunks)
                 if relevant:
-                    yield labelled.text, labelled.answer, relevant
-        below: dict[str, list[Chunk]] = defaultdict(list)
-        for chunk in self._chunks:
-            below[" ".join(chunk.heading.split(" > "))].append(chunk)
-        for heading, chunks in below.items():
-            if len(heading.split()) >= SHORTEST_MADE:
-                yield heading, None, chunks
+                    yield labelled.text, self._answer(labelled), relevant
+        for heading, chunks in _made(self._chunks, self._hidden).items():
+            yield heading, None, chunks
+
+    def _names(self, labelled: LabelledQuestion) -> set[str]:
+        """The documents that a question is about."""
+        named = {item.document_id for item in labelled.relevant if item.is_relevant}
+        if labelled.origin is QuestionOrigin.FEEDBACK:
+            # Each passage of the answer may show in what was thought of it, and takes it along
+            # when it is erased.
+            named |= {item.document_id for item in labelled.relevant}
+            named |= {item.document_id for item in self._given[labelled.id].passages}
+        return named
+
+    def _answer(self, labelled: LabelledQuestion) -> str | None:
+        """What a person wrote: an answer that the node generated depends on more than its
+        subject, for instance on the personal adapter."""
+        given = self._given.get(labelled.id)
+        if given is None or given.answer is None or labelled.answer is None:
+            return labelled.answer
+        return None if labelled.answer == without_marks(given.answer) else labelled.answer
+
+
+def without_marks(answer: str) -> str:
+    """An answer without its citation marks, which number the passages of that one prompt."""
+    return _MARK.sub("", answer).strip()
+
+
+def _labelled(session: Session, condition: ColumnElement[bool]) -> list[LabelledQuestion]:
+    """Uploaded questions before those from feedback: which one counts follows from them alone."""
+    query = (
+        select(LabelledQuestion)
+        .where(condition)
+        .options(selectinload(LabelledQuestion.relevant))
+        .order_by(LabelledQuestion.origin.desc(), LabelledQuestion.id)
+    )
+    return list(session.scalars(query))
+
+
+def _given(session: Session, labelled: Iterable[LabelledQuestion]) -> dict[int, Feedback]:
+    """The feedback that each question was made of, by the question."""
+    ids = [one.id for one in labelled if one.origin is QuestionOrigin.FEEDBACK]
+    query = select(Feedback).where(Feedback.question_id.in_(ids))
+    rows = session.scalars(query.options(selectinload(Feedback.passages)))
+    return {row.question_id: row for row in rows if row.question_id is not None}
+
+
+def _hidden(session: Session, document_ids: Iterable[str]) -> set[tuple[str, str]]:
+    query = select(HiddenHeading).where(HiddenHeading.document_id.in_(document_ids))
+    return {(row.document_id, row.heading) for row in session.scalars(query)}
+
+
+def _marked(labelled: LabelledQuestion, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
+    """Those of `chunks` that answer the question, and those marked as not answering it."""
+    marks = {(item.document_id, item.passage): item.is_relevant for item in labelled.relevant}
+    found: tuple[list[Chunk], list[Chunk]] = ([], [])
+    for chunk in chunks:
+        # What was said of the passage itself goes before what was said of its document.
+        whole = marks.get((chunk.document_id, None))
+        is_relevant = marks.get((chunk.document_id, chunk.public_id), whole)
+        if is_relevant is not None:
+            found[0 if is_relevant else 1].append(chunk)
+    return found
+
+
+def _made(chunks: Iterable[Chunk], hidden: set[tuple[str, str]]) -> dict[str, list[Chunk]]:
+    """The questions that headings make, with the passages below them."""
+    below: dict[str, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        question = headings.question_of(chunk.heading)
+        if question is not None and (chunk.document_id, chunk.heading) not in hidden:
+            below[question].append(chunk)
+    return below
 
 
 def _text(chunk: Chunk) -> str:

@@ -1,9 +1,9 @@
-"""Jobs: what was accepted, durably, and how far it is. The work itself is in ingest and erase."""
+"""Jobs: what was accepted, durably, and how far it is; the work itself is done elsewhere."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from storage.declarative import now
-from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState
+from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState, PersonalKind
 
 FINISHED = (ItemState.DONE, ItemState.DUPLICATE, ItemState.FAILED)
 
@@ -69,18 +69,43 @@ def create_erase(session: Session, assistant_id: int, document_ids: Sequence[str
     return job
 
 
+def create_personal(session: Session, assistant_id: int, kinds: Collection[PersonalKind]) -> Job:
+    """Record that personal adapters are to be trained; the job that says so already, if any."""
+    for waiting in open_personal(session, assistant_id):
+        if {item.name for item in waiting.items if item.state not in FINISHED} >= set(kinds):
+            return waiting
+    job = Job(id=new_id(), assistant_id=assistant_id, kind=JobKind.PERSONAL)
+    job.items = [
+        JobItem(position=position, name=kind.value)
+        for position, kind in enumerate(sorted(kinds, reverse=True))
+    ]
+    session.add(job)
+    session.flush()
+    return job
+
+
+def open_personal(session: Session, assistant_id: int) -> Sequence[Job]:
+    """The jobs of an assistant's personal adapters that are not finished."""
+    own = select(Job).where(
+        Job.assistant_id == assistant_id,
+        Job.kind == JobKind.PERSONAL,
+        Job.finished_at.is_(None),
+    )
+    return session.scalars(own.options(selectinload(Job.items))).all()
+
+
 def get(session: Session, job_id: str, assistant_ids: Sequence[int]) -> Job | None:
     """A job of one of these assistants, with its items."""
     own = select(Job).where(Job.id == job_id, Job.assistant_id.in_(assistant_ids))
     return session.scalars(own.options(selectinload(Job.items))).one_or_none()
 
 
-def claim(session: Session) -> JobItem | None:
-    """The next file to ingest, in the order of acceptance, marked as running."""
+def claim(session: Session, kind: JobKind = JobKind.INGEST) -> JobItem | None:
+    """The next item of jobs of a kind, in the order of acceptance, marked as running."""
     item = session.scalars(
         select(JobItem)
         .join(Job)
-        .where(Job.kind == JobKind.INGEST, JobItem.state == ItemState.PENDING)
+        .where(Job.kind == kind, JobItem.state == ItemState.PENDING)
         # Ids ascend in the order of acceptance, times only to the second.
         .order_by(JobItem.id)
         .options(selectinload(JobItem.job))

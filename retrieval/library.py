@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from retrieval import fusion_weight, jobs, lexical
+from retrieval import conversations, fusion_weight, jobs, lexical
 from retrieval.embedding import Embedder, Vectors
 from retrieval.erase import Eraser
 from retrieval.index import VectorIndex
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 DEFAULT_ASSISTANT = "default"
 HOUSEKEEPING_SECONDS = 1.0
+PURGE_SECONDS = 3_600.0
 DELETION_SECONDS = 10.0
 
 
@@ -223,6 +225,15 @@ class Library:
         """Have the bytes of rows that were deleted elsewhere blanked, as an erasure does."""
         self._eraser.wake()
 
+    def purge_conversations(self) -> None:
+        """Erase conversations that are older than their owner wants them kept."""
+        with self._database.read() as session:
+            due = bool(conversations.expired(session))
+        if due:
+            with self._database.write() as session:
+                conversations.purge(session)
+            self._eraser.wake()
+
     def _open(self, assistant: Assistant) -> AssistantStore:
         if assistant.embedder != self._embedder.identity:
             raise EmbedderChangedError(
@@ -243,8 +254,9 @@ class Library:
             self._stale.add(assistant_id)
 
     def _keep_house(self) -> None:
-        """Between jobs: save indexes that changed, fit weights."""
+        """Between jobs: save indexes that changed, fit weights, purge conversations."""
         waited = 0.0
+        purge_at = time.monotonic()
         while not self._closing.wait(HOUSEKEEPING_SECONDS):
             waited += HOUSEKEEPING_SECONDS
             try:
@@ -254,6 +266,9 @@ class Library:
                         store.snapshot()
                 waited = 0.0 if due else waited
                 self._fit_weights()
+                if time.monotonic() >= purge_at:
+                    self.purge_conversations()
+                    purge_at = time.monotonic() + PURGE_SECONDS
             except Exception:
                 log.exception("housekeeping failed and will be tried again")
 

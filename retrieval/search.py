@@ -76,6 +76,7 @@ class _Task:
     question: str
     index: VectorIndex
     allowed: Ids | None
+    query_map: QueryMap | None
     result: Future[tuple[Vectors, list[tuple[int, float]]]]
 
 
@@ -84,7 +85,8 @@ class DenseSearcher:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._query_map: QueryMap | None = None
+        self._shared: QueryMap | None = None
+        self._personal: dict[int, QueryMap] = {}
         self._waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         # Nothing comes after the end, so that nobody waits for an answer that cannot come.
         self._turn = threading.Lock()
@@ -93,7 +95,7 @@ class DenseSearcher:
         self._thread.start()
 
     def search(
-        self, question: str, index: VectorIndex, allowed: Ids | None
+        self, assistant_id: int, question: str, index: VectorIndex, allowed: Ids | None
     ) -> Future[tuple[Vectors, list[tuple[int, float]]]]:
         """The question's unit vector as mapped, shape (dimension,), and its best (id, cosine).
 
@@ -104,17 +106,32 @@ class DenseSearcher:
         with self._turn:
             if self._closed:
                 raise RuntimeError("the search is closed")
-            self._waiting.put(_Task(question, index, allowed, result))
+            query_map = self._personal.get(assistant_id, self._shared)
+            self._waiting.put(_Task(question, index, allowed, query_map, result))
         return result
 
     def set_query_map(self, query_map: QueryMap | None) -> None:
         """See `Searcher.set_query_map`."""
+        self._check(query_map)
+        with self._turn:
+            self._shared = query_map
+            self._personal.clear()
+
+    def set_personal_map(self, assistant_id: int, query_map: QueryMap | None) -> None:
+        """See `Searcher.set_personal_map`."""
+        self._check(query_map)
+        with self._turn:
+            if query_map is None:
+                self._personal.pop(assistant_id, None)
+            else:
+                self._personal[assistant_id] = query_map
+
+    def _check(self, query_map: QueryMap | None) -> None:
         if query_map is not None and query_map.dimension != self._embedder.dimension:
             raise ValueError(
                 f"the query map is for vectors of {query_map.dimension} numbers; the embedder's"
                 f" have {self._embedder.dimension}"
             )
-        self._query_map = query_map
 
     def close(self) -> None:
         with self._turn:
@@ -141,10 +158,11 @@ class DenseSearcher:
                         task.result.set_exception(error)
 
     def _answer(self, batch: list[_Task]) -> None:
-        query_map = self._query_map
         vectors = self._embedder.questions([task.question for task in batch])
-        if query_map is not None:
-            vectors = query_map.apply(vectors)
+        for query_map in {task.query_map for task in batch}:
+            if query_map is not None:
+                own = [place for place, task in enumerate(batch) if task.query_map is query_map]
+                vectors[own] = query_map.apply(vectors[own])
         together: dict[int, list[int]] = {}
         for place, task in enumerate(batch):
             # A filter belongs to one question, so only unfiltered ones share a search.
@@ -230,7 +248,9 @@ class Searcher:
     ) -> tuple[list[Any], fusion.Candidates]:
         documents = filters.condition(where) if where else None
         allowed = _allowed_ids(session, assistant_id, documents)
-        pending = self._dense.search(question, self._stores[assistant_id].index, allowed)
+        pending = self._dense.search(
+            assistant_id, question, self._stores[assistant_id].index, allowed
+        )
         words = (
             _lexical_scores(session, assistant_id, question, documents, text_only)
             if lexically
@@ -249,12 +269,23 @@ class Searcher:
     def set_query_map(self, query_map: QueryMap | None) -> None:
         """Map the questions of all assistants from now on; None leaves them as embedded.
 
-        A search that is under way keeps the map that it began with.
+        Personal maps go: each contains the shared one that it was trained on. A search that is
+        under way keeps the map that it began with.
 
         Raises:
             ValueError: the map's dimension is not the embedder's.
         """
         self._dense.set_query_map(query_map)
+
+    def set_personal_map(self, assistant_id: int, query_map: QueryMap | None) -> None:
+        """Map one assistant's questions by this from now on, instead of by the shared map.
+
+        `query_map` is the whole map, shared and personal weights added; None takes it away.
+
+        Raises:
+            ValueError: the map's dimension is not the embedder's.
+        """
+        self._dense.set_personal_map(assistant_id, query_map)
 
     def close(self) -> None:
         self._dense.close()

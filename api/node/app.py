@@ -15,13 +15,17 @@ from api.metrics import MeasuringMiddleware
 from api.node import (
     assistants,
     chat,
+    conversations,
     documents,
     embeddings,
     federation,
+    feedback,
     health,
+    instructions,
     jobs,
     keys,
     models,
+    personal,
     questions,
     search,
 )
@@ -86,7 +90,7 @@ def create_app(
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (
         models, chat, embeddings, search, assistants, documents, jobs, keys, federation, questions,
-        health,
+        personal, feedback, conversations, instructions, health,
     ):  # fmt: skip
         app.include_router(feature.router)
     return app

@@ -19,12 +19,15 @@ from api.node.auth import (
     visible,
     visible_assistants,
 )
+from api.node.instructions import Instructions
 from api.node.node import Models
 from retrieval.fusion_weight import Question
 from retrieval.library import AssistantExistsError, BadNameError, LibraryError
 from storage.node_tables import Assistant
 
 router = APIRouter(prefix="/v1/assistants", tags=["Assistants"], responses=responses(400, 401, 503))
+
+MOST_DAYS = 3_650
 
 Name = Annotated[str, Path(max_length=100)]
 
@@ -34,8 +37,17 @@ class NewAssistant(BaseModel):
     description: str = Field(default="", max_length=1_000)
 
 
+class AssistantChange(BaseModel):
+    """What is left out stays as it is. `conversation_days` null: keep none, and erase those that
+    were kept."""
+
+    instructions: Instructions | None = None
+    conversation_days: int | None = Field(default=None, ge=1, le=MOST_DAYS)
+
+
 class AssistantBody(RowBody):
-    """`lexical_weight` is the learned share of the lexical score (null: the default), learned
+    """`instructions` stand in every prompt; conversations are kept for `conversation_days`.
+    `lexical_weight` is the learned share of the lexical score (null: the default), learned
     from `weight_source`."""
 
     name: str
@@ -46,6 +58,8 @@ class AssistantBody(RowBody):
     embedder: str
     lexical_weight: float | None
     weight_source: str | None
+    instructions: str
+    conversation_days: int | None
 
 
 class AssistantList(BaseModel):
@@ -89,6 +103,27 @@ def get_assistant(
     with node.database.read() as session:
         found = visible(session, caller, assistant)
     return _body(models, found)
+
+
+@router.patch("/{assistant}", responses=responses(403, 404))
+def change_assistant(
+    node: NodeDep,
+    models: ModelsDep,
+    owner: Owner,
+    assistant: OwnedAssistant,
+    change: AssistantChange,
+) -> AssistantBody:
+    """Change an assistant's standing instructions, and for how long conversations are kept."""
+    given = change.model_dump(exclude_unset=True)
+    if given.get("instructions", "") is None:
+        del given["instructions"]
+    with node.database.write() as session:
+        row = visible(session, owner, assistant.name)
+        for name, value in given.items():
+            setattr(row, name, value)
+    if "conversation_days" in given:
+        models.library.purge_conversations()
+    return _body(models, row)
 
 
 @router.delete("/{assistant}", status_code=204, responses=responses(403, 404))

@@ -17,7 +17,7 @@ from api.errors import ApiError
 from api.node.node import Models, Node
 from storage import keys
 from storage.keys import Principal
-from storage.node_tables import Assistant, Scope
+from storage.node_tables import Assistant, Key, Scope
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json"})
 SESSION = Principal(key_id="session", scope=Scope.OWNER, assistant_ids=None)
@@ -124,6 +124,11 @@ def visible_assistants(session: Session, principal: Principal) -> list[Assistant
     if principal.assistant_ids is not None:
         query = query.where(Assistant.id.in_(principal.assistant_ids))
     return list(session.scalars(query))
+
+
+def own_key(session: Session, principal: Principal) -> Key | None:
+    """The row of the caller's key; None for the session key, which the node does not store."""
+    return session.get(Key, principal.key_id)
 
 
 def owned_assistant(

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, model_validator
 
 from api.errors import ApiError, responses
 from api.node.auth import Caller, ModelsDep, NodeDep, visible
+from api.node.conversations import Keeper
+from api.node.instructions import standing
 from api.node.node import Models, Node
 from api.node.search import LONGEST_QUESTION, find
 from generation.answer import Answer, AnswerEvent, AnswerStarted, answer
@@ -36,6 +38,7 @@ from generation.engine import (
     Usage,
 )
 from generation.prompt import is_helper_task
+from retrieval.conversations import NewTurn
 from retrieval.search import Hit
 from storage.declarative import now
 from storage.keys import Principal
@@ -48,6 +51,7 @@ router = APIRouter(
 DISCONNECT_POLL_SECONDS = 0.2
 # Characters; more than any context that a generator here has.
 LONGEST_CONVERSATION = 400_000
+ChatId = Annotated[str | None, Header(alias="X-OpenWebUI-Chat-Id", max_length=300)]
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -178,13 +182,18 @@ class ChatCompletion(BaseModel):
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def complete(
-    node: NodeDep, models: ModelsDep, caller: Caller, request: Request, chat: ChatRequest
+    node: NodeDep,
+    models: ModelsDep,
+    caller: Caller,
+    request: Request,
+    chat: ChatRequest,
+    chat_id: ChatId = None,
 ) -> ChatCompletion | StreamingResponse:
     """Answer the last message from the assistant's documents.
 
     Prompts that a front-end makes for itself (`### Task:`) are answered without documents.
     """
-    wanted, passages = await to_thread.run_sync(_prepare, node, models, caller, chat)
+    wanted, passages, keeper = await to_thread.run_sync(_prepare, node, models, caller, chat)
     events = answer(models.engine, wanted, passages)
     try:
         started = await anext(events)
@@ -192,16 +201,26 @@ async def complete(
         raise _refusal(error) from error
     if not isinstance(started, AnswerStarted):
         raise TypeError(f"an answer began with {started}")
+    completion_id = f"chatcmpl-{secrets.token_hex(12)}"
+
+    async def keep(final: Answer) -> None:
+        if keeper is not None and not is_helper_task(wanted.messages):
+            read = tuple((hit.chunk_id, hit.document_id) for hit in final.passages)
+            question = wanted.messages[-1].content
+            turn = NewTurn(completion_id, keeper.key_id, chat_id, question, final.text, read)
+            await to_thread.run_sync(keeper.keep, turn)
+
     if chat.stream:
-        stream = _stream(events, started, chat)
+        stream = _stream(events, started, chat, completion_id, keep)
         return StreamingResponse(stream, media_type="text/event-stream", headers=_NO_BUFFER)
     try:
         final = await _whole(events, request)
         reason = _reason(final.finish_reason)
     except EngineError as error:
         raise _refusal(error) from error
+    await keep(final)
     return ChatCompletion(
-        id=_completion_id(),
+        id=completion_id,
         created=now(),
         model=chat.model,
         choices=[
@@ -222,10 +241,13 @@ _NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 def _prepare(
     node: Node, models: Models, caller: Principal, chat: ChatRequest
-) -> tuple[GenerationRequest, tuple[Hit, ...] | None]:
-    """What to ask the generator and the passages for it; runs outside the event loop."""
+) -> tuple[GenerationRequest, tuple[Hit, ...] | None, Keeper | None]:
+    """What to ask the generator, the passages for it, and what keeps the conversation if the owner
+    wants that; runs outside the event loop."""
     with node.database.read() as session:
         assistant = visible(session, caller, chat.model)
+        instructions = standing(session, assistant, caller)
+        keeper = Keeper.of(node, session, assistant, caller)
     messages = [
         Message(ROLES[turn.role], turn.text()) for turn in chat.messages if turn.role in ROLES
     ]
@@ -235,15 +257,15 @@ def _prepare(
     stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop or []
     given = chat.max_completion_tokens or chat.max_tokens or node.settings.answer_tokens
     request = GenerationRequest(
-        messages=tuple(messages),
+        messages=(*instructions, *messages),
         max_tokens=min(given, node.settings.max_answer_tokens),
         temperature=chat.temperature or 0.0,
         top_p=chat.top_p or 1.0,
         seed=chat.seed,
         stop=tuple(text for text in stop if text),
-        adapters=node.federation.generator_adapters,
+        adapters=node.personal.generator_adapters(assistant.id),
     )
-    return request, _passages(node, models, assistant, chat, messages)
+    return request, _passages(node, models, assistant, chat, messages), keeper
 
 
 def _passages(
@@ -281,11 +303,15 @@ async def _whole(events: AsyncGenerator[AnswerEvent, None], request: Request) ->
 
 
 async def _stream(
-    events: AsyncGenerator[AnswerEvent, None], started: AnswerStarted, chat: ChatRequest
+    events: AsyncGenerator[AnswerEvent, None],
+    started: AnswerStarted,
+    chat: ChatRequest,
+    completion_id: str,
+    keep: Callable[[Answer], Awaitable[None]],
 ) -> AsyncIterator[str]:
     """Server-sent events; closing this, as a client that hangs up does, ends the generation."""
     head = {
-        "id": _completion_id(),
+        "id": completion_id,
         "object": "chat.completion.chunk",
         "created": now(),
         "model": chat.model,
@@ -308,7 +334,9 @@ async def _stream(
                     annotations = [_annotation(c).model_dump() for c in event.citations]
                     sources = [source.model_dump() for source in _sources(event.passages)]
                     delta = {"annotations": annotations} if annotations else {}
-                    yield chunk(delta, _reason(event.finish_reason), sources=sources)
+                    reason = _reason(event.finish_reason)
+                    await keep(event)
+                    yield chunk(delta, reason, sources=sources)
                     if chat.stream_options and chat.stream_options.include_usage:
                         usage = _usage(event.usage).model_dump()
                         yield _sse({**head, "choices": [], "usage": usage})
@@ -381,10 +409,6 @@ def _reason(reason: FinishReason) -> Literal["stop", "length"]:
     if reason == "cancelled":
         raise EngineError("the node is stopping; the answer is not complete")
     return reason
-
-
-def _completion_id() -> str:
-    return f"chatcmpl-{secrets.token_hex(12)}"
 
 
 def _sse(data: dict[str, Any]) -> str:

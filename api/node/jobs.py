@@ -1,4 +1,4 @@
-"""Jobs: how far accepted uploads and erasures are."""
+"""Jobs: how far accepted uploads, erasures and trainings are."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ItemError(BaseModel):
 
 
 class ItemBody(RowBody):
-    """A file of an ingest job or a document of an erasure. `duplicate`: `document_id` holds the
-    same content already."""
+    """A file of an ingest job, a document of an erasure, or an adapter of a personal job, with its
+    steps instead of passages. `duplicate`: `document_id` holds the same content already."""
 
     name: str
     external_id: str | None
@@ -35,8 +35,9 @@ class ItemBody(RowBody):
 
 
 class JobBody(RowBody):
-    """`progress` is the share of the work done, 0 to 1. `result` has the counts of an ingest job or
-    the `receipt` of an erasure, once it is finished. A job failed only if all of it did."""
+    """`progress` is the share of the work done, 0 to 1. `result` has the counts of an ingest job,
+    the `receipt` of an erasure or the `versions` of a personal job, once it is finished. A job
+    failed only if all of it did."""
 
     id: str
     kind: JobKind

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import selectinload
 
 from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, NodeOwner, visible
+from api.node.instructions import Instructions
 from storage import keys
 from storage.node_tables import Key, Scope
 
@@ -22,6 +24,16 @@ class NewKeyRequest(BaseModel):
     label: str = Field(default="", max_length=200)
     scope: Scope = Scope.USER
     assistants: list[str] | None = Field(max_length=1_000)
+    instructions: Instructions = ""
+    feedback_is_approved: bool = False
+
+
+class KeyChange(BaseModel):
+    """What is left out stays as it is. `feedback_is_approved`: what this key gives becomes an
+    example without the owner having looked at it."""
+
+    instructions: Instructions | None = None
+    feedback_is_approved: bool | None = None
 
 
 class KeyBody(RowBody):
@@ -31,6 +43,8 @@ class KeyBody(RowBody):
     assistants: list[str] | None
     created_at: int
     revoked_at: int | None
+    instructions: str
+    feedback_is_approved: bool
 
 
 class CreatedKey(KeyBody):
@@ -51,6 +65,8 @@ def create_key(node: NodeDep, owner: NodeOwner, new: NewKeyRequest) -> CreatedKe
         if new.assistants is not None:
             own = [visible(session, owner, name) for name in dict.fromkeys(new.assistants)]
         made = keys.create(session, new.label, new.scope, own)
+        made.key.instructions = new.instructions
+        made.key.feedback_is_approved = new.feedback_is_approved
         return CreatedKey.of(made.key, assistants=_assistants(made.key), key=made.token)
 
 
@@ -60,6 +76,23 @@ def list_keys(node: NodeDep, _owner: NodeOwner) -> KeyList:
     with node.database.read() as session:
         found = keys.list_all(session)
         return KeyList(data=[KeyBody.of(key, assistants=_assistants(key)) for key in found])
+
+
+@router.patch("/{key_id}", responses=responses(404))
+def change_key(
+    node: NodeDep,
+    _owner: NodeOwner,
+    key_id: Annotated[str, Path(max_length=100)],
+    change: KeyChange,
+) -> KeyBody:
+    """Change a key's standing instructions, or whether its feedback is trusted."""
+    with node.database.write() as session:
+        key = session.get(Key, key_id, options=[selectinload(Key.assistants)])
+        if key is None:
+            raise ApiError(404, "key_not_found", f"there is no key {key_id!r}")
+        for name, value in change.model_dump(exclude_none=True).items():
+            setattr(key, name, value)
+        return KeyBody.of(key, assistants=_assistants(key))
 
 
 @router.delete("/{key_id}", status_code=204, responses=responses(404))

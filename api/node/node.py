@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from federation.participant.service import FederationService
+from personal.service import PersonalService
 from storage import keys
 from storage.database import Database
 from storage.home import HomeError, NodeHome
@@ -61,6 +62,7 @@ class Node:
         self.database.migrate()
         self.models: Models | None = None
         self.federation = FederationService(self.database, self.home.root)
+        self.personal = PersonalService(self.database, self.home, self.federation)
         # For the owner's own command line; it is stored nowhere by the node and ends with it.
         self.session_key = SecretStr(f"{keys.PREFIX}_session_{secrets.token_urlsafe(32)}")
 
@@ -97,13 +99,19 @@ class Node:
         self._resources.callback(library.close)
         if self.is_fresh():
             library.create_assistant(DEFAULT_ASSISTANT)
-        self.models = Models(embedder, library, open_engine(settings))
-        self.federation.start(
-            settings, embedder, library, self.models.engine, participate=participate
-        )
+        engine = open_engine(settings)
+        self.federation.start(settings, embedder, library, engine, participate=participate)
+        self.personal.start(settings, embedder, library, engine)
+        self.models = Models(embedder, library, engine)
         return self.models
 
+    def blank_deletions(self) -> None:
+        """Have what was deleted blanked in all files; without loaded models the next start does."""
+        if self.models is not None:
+            self.models.library.blank_deletions()
+
     def close(self) -> None:
+        self.personal.close()
         self.federation.close()
         self._resources.close()
 

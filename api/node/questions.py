@@ -1,7 +1,9 @@
-"""Labelled questions of an assistant: material for shared training, which stays on the node."""
+"""What an assistant can learn from: labelled questions, and those that headings make."""
 
 from __future__ import annotations
 
+import re
+from enum import StrEnum
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -12,15 +14,19 @@ from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, OwnedAssistant
 from api.node.node import Node
-from retrieval import questions
+from retrieval import headings, questions
+from retrieval.headings import MadeQuestion
 from retrieval.questions import QuestionError
-from storage.node_tables import LabelledQuestion
+from storage.node_tables import LabelledQuestion, QuestionOrigin
 
 router = APIRouter(
     prefix="/v1/assistants/{assistant}/questions",
     tags=["Federation"],
     responses=responses(400, 401, 403, 404),
 )
+
+NUMBER = re.compile(r"[0-9]{1,15}")
+"""The id of a labelled question; the others come from headings."""
 
 JSON_LINES: dict[str, Any] = {
     "requestBody": {
@@ -31,19 +37,44 @@ JSON_LINES: dict[str, Any] = {
 }
 
 
-class QuestionBody(RowBody):
-    """`relevant` holds ids of passages, and of documents that are relevant as a whole."""
+class Origin(StrEnum):
+    """Where a question comes from: the owner, approved feedback, or a heading of a document."""
 
-    id: int
+    UPLOAD = "upload"
+    FEEDBACK = "feedback"
+    HEADING = "heading"
+
+
+class QuestionBody(RowBody):
+    """`relevant` holds ids of passages, and of documents that are relevant as a whole;
+    `not_relevant` the same of what does not answer it. The id of one that was made from a heading
+    is that of the first passage below it."""
+
+    id: int | str
+    origin: Origin
     question: str
     relevant: list[str]
+    not_relevant: list[str]
     answer: str | None
     subject: str | None
-    created_at: int
+    created_at: int | None
 
 
 class QuestionList(BaseModel):
+    """`next_after` is the `after` of the next page; null on the last."""
+
     data: list[QuestionBody]
+    next_after: str | None
+
+
+class EditedQuestion(BaseModel):
+    """What a line of an upload holds; all of it is replaced."""
+
+    question: str
+    relevant: list[str]
+    not_relevant: list[str] = []
+    answer: str | None = None
+    subject: str | None = None
 
 
 class Stored(BaseModel):
@@ -58,7 +89,8 @@ class Removed(BaseModel):
 async def add_questions(node: NodeDep, assistant: OwnedAssistant, request: Request) -> Stored:
     """Labelled questions as JSON lines: {"question", "relevant": [...], "answer", "subject"}.
 
-    `relevant` names passages, or documents by id or external id. They stay on the node; shared
+    `relevant`, and `not_relevant` for what seems to answer it and does not, name passages, or
+    documents by id or external id. They stay on the node; shared
     training sees no more of them than its plan allows.
     """
     body = await request.body()
@@ -66,12 +98,57 @@ async def add_questions(node: NodeDep, assistant: OwnedAssistant, request: Reque
 
 
 @router.get("")
-def list_questions(node: NodeDep, assistant: OwnedAssistant) -> QuestionList:
-    """The labelled questions of an assistant."""
+def list_questions(
+    node: NodeDep,
+    assistant: OwnedAssistant,
+    origin: Origin | None = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
+    after: Annotated[str | None, Query(max_length=100)] = None,
+) -> QuestionList:
+    """What the assistant can learn from: labelled questions in the order in which they came, then
+    those that headings make."""
+    start = int(after) if after is not None and NUMBER.fullmatch(after) else None
+    found: list[QuestionBody] = []
     with node.database.read() as session:
-        return QuestionList(
-            data=[_question(one) for one in questions.list_all(session, assistant.id)]
-        )
+        if origin is not Origin.HEADING and (after is None or start is not None):
+            kind = None if origin is None else QuestionOrigin(origin.value)
+            labelled = questions.list_page(
+                session, assistant.id, limit=limit + 1, after=start or 0, origin=kind
+            )
+            found = [_question(one) for one in labelled]
+        if origin in (None, Origin.HEADING) and len(found) <= limit:
+            place = after if start is None else None
+            try:
+                made = headings.list_page(
+                    session, assistant.id, limit=limit + 1 - len(found), after=place
+                )
+            except KeyError as error:
+                message = f"there is no question {after!r} to go on after"
+                raise ApiError(400, "unknown_question", message, param="after") from error
+            found += [_made(one) for one in made]
+    shown = found[:limit]
+    return QuestionList(data=shown, next_after=str(shown[-1].id) if len(found) > limit else None)
+
+
+@router.put("/{question_id}")
+def edit_question(
+    node: NodeDep,
+    assistant: OwnedAssistant,
+    question_id: Annotated[int, Path(ge=1, le=2**53)],
+    edited: EditedQuestion,
+) -> QuestionBody:
+    """Replace a labelled question; what learned from the old one forgets it."""
+    try:
+        new = questions.read(edited.model_dump())
+        with node.database.write() as session:
+            row = questions.edit(session, assistant.id, question_id, new)
+            if row is None:
+                raise _unknown(question_id)
+            answer = _question(row)
+    except ValueError as error:
+        raise ApiError(400, "invalid_question", str(error)) from error
+    node.blank_deletions()
+    return answer
 
 
 @router.delete("")
@@ -83,7 +160,7 @@ def remove_questions(
     """Remove those of one subject, or all."""
     with node.database.write() as session:
         removed = questions.remove_all(session, assistant.id, subject)
-    _blank(node)
+    node.blank_deletions()
     return Removed(removed=removed)
 
 
@@ -91,19 +168,46 @@ def remove_questions(
 def remove_question(
     node: NodeDep,
     assistant: OwnedAssistant,
-    question_id: Annotated[int, Path(ge=1, le=2**53)],
+    question_id: Annotated[str, Path(max_length=100)],
 ) -> Response:
-    """Remove one."""
+    """Remove one; one that a heading makes is made no more."""
     with node.database.write() as session:
-        if not questions.remove(session, assistant.id, question_id):
-            raise ApiError(404, "question_not_found", f"there is no question {question_id}")
-    _blank(node)
+        if NUMBER.fullmatch(question_id):
+            removed = questions.remove(session, assistant.id, int(question_id))
+        else:
+            removed = headings.hide(session, assistant.id, question_id)
+        if not removed:
+            raise _unknown(question_id)
+    node.blank_deletions()
     return Response(status_code=204)
 
 
 def _question(row: LabelledQuestion) -> QuestionBody:
-    relevant = [item.passage or item.document_id for item in row.relevant]
-    return QuestionBody.of(row, question=row.text, relevant=relevant)
+    marked = [(item.passage or item.document_id, item.is_relevant) for item in row.relevant]
+    return QuestionBody.of(
+        row,
+        origin=Origin(row.origin.value),
+        question=row.text,
+        relevant=[name for name, is_relevant in marked if is_relevant],
+        not_relevant=[name for name, is_relevant in marked if not is_relevant],
+    )
+
+
+def _made(one: MadeQuestion) -> QuestionBody:
+    return QuestionBody(
+        id=one.id,
+        origin=Origin.HEADING,
+        question=one.text,
+        relevant=list(one.relevant),
+        not_relevant=[],
+        answer=None,
+        subject=None,
+        created_at=None,
+    )
+
+
+def _unknown(question_id: int | str) -> ApiError:
+    return ApiError(404, "question_not_found", f"there is no question {question_id}")
 
 
 def _add_questions(node: Node, assistant_id: int, body: bytes) -> Stored:
@@ -113,9 +217,3 @@ def _add_questions(node: Node, assistant_id: int, body: bytes) -> Stored:
             return Stored(stored=questions.add(session, assistant_id, new))
     except QuestionError as error:
         raise ApiError(400, "invalid_question", str(error)) from error
-
-
-def _blank(node: Node) -> None:
-    """Without loaded models the next start does it."""
-    if node.models is not None:
-        node.models.library.blank_deletions()

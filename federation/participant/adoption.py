@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,7 @@ from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
 from federation.rows import ffa_lora
 from federation.versions import SignedVersion
+from generation.ffa_lora import FfaLora
 from privacy.canonical import parse_canonical
 from privacy.records import from_json
 from retrieval.embedding import Embedder
@@ -69,6 +71,26 @@ class Trial:
         return VersionState.SERVED if is_harmless else VersionState.HARMFUL
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class ServedMap:
+    """The shared query map that is served; `name` is the version's plan and number."""
+
+    name: str
+    query_map: QueryMap
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ServedLora:
+    """The shared generator adapter that is served: `adapter` is what the engine calls it; the other
+    fields are as for `write_peft_folder`."""
+
+    name: str
+    adapter: str
+    lora: FfaLora
+    basis: bytes
+    vector: NDArray[np.float32]
+
+
 class Adoption:
     """Tries, serves and withdraws versions. Safe in any thread without a running event loop."""
 
@@ -81,8 +103,12 @@ class Adoption:
         embedder: Embedder,
         library: Library,
         generator: SharedGenerator | None,
+        on_change: Callable[[AdapterKind], None] = lambda kind: None,
     ) -> None:
-        """`generator` is None where it is on another server and takes no adapters."""
+        """`generator` is None where it is on another server and takes no adapters.
+
+        `on_change` is called after what is served of a kind has changed; it must not call back.
+        """
         self._database = database
         self._home = home
         self._source = source
@@ -90,7 +116,10 @@ class Adoption:
         self._embedder = embedder
         self._library = library
         self._generator = generator
+        self._on_change = on_change
         self._turn = threading.Lock()
+        self.shared_map: ServedMap | None = None
+        self.shared_lora: ServedLora | None = None
 
     def resume(self) -> None:
         """Serve again what was served when the node stopped."""
@@ -209,10 +238,17 @@ class Adoption:
             was_served = row.state is VersionState.SERVED
             row.state, row.pinned = VersionState.REFUSED, False
             kind = self._plan(session, plan_hash).adapter.kind
-        if was_served and kind is AdapterKind.RETRIEVER:
+        if was_served:
+            self._withdraw(kind)
+
+    def _withdraw(self, kind: AdapterKind) -> None:
+        if kind is AdapterKind.RETRIEVER:
             self._library.searcher.set_query_map(None)
-        elif was_served and self._generator is not None:
+            self.shared_map = None
+        elif self._generator is not None:
             self._generator.withdraw()
+            self.shared_lora = None
+        self._on_change(kind)
 
     def _switch(self, plan_hash: str, number: int) -> None:
         with self._database.read() as session:
@@ -222,18 +258,29 @@ class Adoption:
         self._serve(plan, number, parameters)
 
     def _serve(self, plan: FederationPlan, number: int, parameters: bytes) -> None:
+        name = f"{plan.hash}/{number}"
         if plan.adapter.kind is AdapterKind.RETRIEVER:
-            self._library.searcher.set_query_map(self._query_map(plan, parameters))
-            return
+            query_map = self._query_map(plan, parameters)
+            self._library.searcher.set_query_map(query_map)
+            self.shared_map = ServedMap(name, query_map)
+        else:
+            self.shared_lora = self._serve_lora(plan, number, parameters, name)
+        self._on_change(plan.adapter.kind)
+
+    def _serve_lora(
+        self, plan: FederationPlan, number: int, parameters: bytes, name: str
+    ) -> ServedLora:
         if self._generator is None:
             raise VersionError("the generator is on another server and takes no adapters")
         try:
             basis = self._basis(plan)
             vector = parameters_from_bytes(parameters, plan.adapter)
-            name = f"shared-{plan.hash[:16]}-{number}"
-            self._generator.serve(name, ffa_lora(plan.adapter, basis), basis, vector)
+            adapter = f"shared-{plan.hash[:16]}-{number}"
+            lora = ffa_lora(plan.adapter, basis)
+            self._generator.serve(adapter, lora, basis, vector)
         except (ValueError, OSError) as error:
             raise VersionError(f"the version is no adapter for this generator: {error}") from error
+        return ServedLora(name, adapter, lora, basis, vector)
 
     def _check_model(self, plan: FederationPlan) -> None:
         model = self._models.get(plan.adapter.kind)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from sqlalchemy.orm import Session
 
 from federation.odometer_file import OdometerFile
 from federation.participant.identity import FederationHome
 from federation.participant.policy import ConsentPolicy
-from privacy.canonical import canonical_bytes, parse_canonical
+from privacy.canonical import JsonValue, canonical_bytes, parse_canonical
 from privacy.limits import RenyiFilter
 from privacy.records import from_json, to_json
 from storage.database import Database
@@ -41,7 +43,12 @@ class Consent:
             row = session.get(ConsentPolicyRow, 1)
         if row is None:
             return ConsentPolicy()
-        return from_json(ConsentPolicy, parse_canonical(row.policy))
+        stored = parse_canonical(row.policy)
+        if not isinstance(stored, dict):
+            raise TypeError("the stored policy is no object")
+        # A term that is newer than the stored policy has its safe default.
+        defaults = cast(dict[str, JsonValue], to_json(ConsentPolicy()))
+        return from_json(ConsentPolicy, {**defaults, **stored})
 
     @property
     def odometer(self) -> OdometerFile | None:

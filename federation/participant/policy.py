@@ -36,6 +36,7 @@ class ConsentPolicy:
             coordinators, federations and identities.
         lifetime_order: Renyi order at which the odometer counts; fixed with `lifetime_delta` when
             the policy is first set.
+        shares_feedback: whether examples that were made from feedback of users enter rounds.
 
     Raises:
         ValueError: a term makes no sense.
@@ -54,6 +55,7 @@ class ConsentPolicy:
     lifetime_epsilon: float = 8.0
     lifetime_delta: float = 1e-5
     lifetime_order: int = 5
+    shares_feedback: bool = False
 
     def __post_init__(self) -> None:
         for name in ("largest_epsilon", "largest_epsilon_alone"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from federation.adapter_spec import AdapterKind
 from federation.enrolment import EnrolmentToken
 from federation.odometer_file import OdometerError, OdometerFile
-from federation.participant.adoption import Adoption
+from federation.participant.adoption import Adoption, ServedLora, ServedMap
 from federation.participant.base_models import BaseModel, BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
@@ -64,6 +65,7 @@ class FederationService:
         self._tools: Tools | None = None
         self._generator: SharedGenerator | None = None
         self._participates = False
+        self._listeners: list[Callable[[AdapterKind], None]] = []
         self.problem: str | None = None
         database.on_deletion(self._forget)
         self._consent: Consent | None = None
@@ -84,6 +86,21 @@ class FederationService:
     def adoption(self) -> Adoption | None:
         """None until the models are loaded."""
         return self._tools.adoption if self._tools is not None else None
+
+    def on_shared_change(self, listener: Callable[[AdapterKind], None]) -> None:
+        """Call `listener` after each change of the shared adapter that is served, with its kind; it
+        must not wait for an answer of this service."""
+        self._listeners.append(listener)
+
+    @property
+    def shared_map(self) -> ServedMap | None:
+        """The shared query map that is served, if any."""
+        return self._tools.adoption.shared_map if self._tools is not None else None
+
+    @property
+    def shared_lora(self) -> ServedLora | None:
+        """The shared generator adapter that is served, if any."""
+        return self._tools.adoption.shared_lora if self._tools is not None else None
 
     @property
     def generator_adapters(self) -> tuple[str, ...]:
@@ -110,12 +127,16 @@ class FederationService:
         if self._consent is None:
             return
         self._home.create()
-        source = ExampleSource(self._database, self._home.secret())
+        consent = self._consent
+        source = ExampleSource(
+            self._database, self._home.secret(), lambda: consent.policy.shares_feedback
+        )
         models = BaseModels(settings, embedder)
         self._generator = _shared_generator(engine, self._home)
         adoption = Adoption(
-            self._database, self._home, source, models, embedder, library, self._generator
-        )
+            self._database, self._home, source, models, embedder, library, self._generator,
+            self._tell,
+        )  # fmt: skip
         adoption.resume()
         with self._lock:
             self._tools = Tools(
@@ -245,6 +266,10 @@ class FederationService:
         with self._lock:
             for worker in self._workers.values():
                 worker.refresh()
+
+    def _tell(self, kind: AdapterKind) -> None:
+        for listener in self._listeners:
+            listener(kind)
 
     def _forget(self) -> None:
         """Something was erased: no training process keeps it."""

@@ -7,24 +7,20 @@ missing row is a zero row.
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-import federation
 from federation.plan import FederationPlan
 from federation.rows import Row
 from retrieval.examples import Example
+from storage import niced_process
 
 log = structlog.get_logger()
 
@@ -198,17 +194,8 @@ class Trainer:
                 log.exception("the training process died")
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = "federation.participant.training_process"
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                env=_environment(),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._line = Connection(ours.detach())
+        module = "federation.participant.training_process"
+        self._process, self._line = niced_process.start(module)
         self._line.send(self._task)
         threading.Thread(
             target=self._read, args=(self._line, self._process), name="training", daemon=True
@@ -246,13 +233,3 @@ class Trainer:
                 log.error("training stopped", status=process.wait())
                 self._busy = False
                 self._finished.notify_all()
-
-
-def _environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(Path(federation.__path__[0]).resolve().parent),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }

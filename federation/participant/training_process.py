@@ -7,14 +7,9 @@ other subjects.
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
-
-import numpy as np
 
 from federation.adapter_spec import AdapterKind
 from federation.participant.trainer import (
@@ -26,34 +21,9 @@ from federation.participant.trainer import (
     TrainingTask,
 )
 from federation.rows import NODE, GeneratorRows, MapRows, Rows
-from retrieval.embedding import Embedder, Vectors
+from retrieval.embedding import Embedder, TextVectors
+from storage import niced_process
 from storage.settings import PACKAGED
-
-NICENESS = 19
-MOST_VECTORS = 100_000
-"""Kept from round to round: 150 MB at 384 dimensions."""
-
-
-class TextVectors:
-    """Vectors of texts, kept from round to round."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._vectors: dict[str, Vectors] = {}
-
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Shape (n, d), float32; each text by itself."""
-        if not texts:
-            return np.empty((0, self._embedder.dimension), np.float32)
-        return np.stack([self._vector(text) for text in texts])
-
-    def _vector(self, text: str) -> Vectors:
-        found = self._vectors.get(text)
-        if found is None:
-            if len(self._vectors) >= MOST_VECTORS:
-                self._vectors.clear()
-            found = self._vectors[text] = self._embedder.questions([text])[0]
-        return found
 
 
 def open_rows(task: TrainingTask) -> Rows[Any]:
@@ -66,8 +36,7 @@ def open_rows(task: TrainingTask) -> Rows[Any]:
 
 
 def main() -> None:
-    os.nice(NICENESS)
-    line = Connection(int(sys.argv[1]))
+    line = niced_process.line_to_parent()
     task: TrainingTask = line.recv()
     rows = open_rows(task)
     while True:

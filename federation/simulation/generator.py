@@ -18,7 +18,7 @@ from federation.simulation.answers import Asked, answers
 from federation.simulation.population import Population
 from federation.simulation.retriever import public_texts
 from federation.simulation.scoring import Scores
-from generation.adapter_training import GeneratorExample
+from generation.answer_loss import GeneratorExample
 from generation.answer_scores import token_f1
 
 GRADIENTS = 400

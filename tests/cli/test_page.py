@@ -12,9 +12,12 @@ from tests.cli.conftest import Served
 from tests.served import ENVIRONMENT, ROOT
 
 PAGE = ROOT / "docs" / "command-line.md"
-# The first two make the node that the others need; test_evaluate.py and test_simulate.py run the
-# others.
-ELSEWHERE = ("alcove node init", "alcove node serve", "alcove evaluate ", "alcove simulate ")
+# The first two make the node that the others need; test_evaluate.py, test_simulate.py and
+# test_personal.py run the others.
+ELSEWHERE = (
+    "alcove node init", "alcove node serve", "alcove evaluate ", "alcove simulate ",
+    "alcove personal train", "alcove personal serve ",
+)  # fmt: skip
 
 
 def test_the_commands_of_the_page_run(served: Served, tmp_path: Path) -> None:

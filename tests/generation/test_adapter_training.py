@@ -17,16 +17,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from generation.adapter_training import (
-    GeneratorExample,
-    GeneratorTerms,
-    GeneratorTrainer,
-    describe_modules,
-)
+from generation.adapter_training import GeneratorTrainer, describe_modules
 from generation.adapters import AdapterSet
+from generation.answer_loss import GeneratorExample
 from generation.engine import Message
 from generation.ffa_lora import AdaptedModule, FfaLora, random_basis, write_peft_folder
 from generation.prompt import build_prompt
+from generation.training_terms import GeneratorTerms
 from generation.weights import ModelFiles
 from privacy.records import from_json, to_json
 from tests.generation.passages import passage

@@ -150,7 +150,7 @@ class TestQuestions:
         for one in asked:
             add(node, assistant, one)
         with node.database.read() as session:
-            kept = questions.list_all(session, assistant)
+            kept = questions.list_page(session, assistant)
             assert [(q.answer, [r.document_id for r in q.relevant]) for q in kept] == [
                 (None, [oaks]), ("x", [ice]),
             ]  # fmt: skip
@@ -181,7 +181,7 @@ class TestQuestions:
         assert job.finished_at is not None
         assert not files_holding(node.home.root, [b"quercines"])
         with node.database.read() as session:
-            (left,) = questions.list_all(session, assistant)
+            (left,) = questions.list_page(session, assistant)
         assert left.text == "is skating fun?"
 
 

@@ -24,7 +24,8 @@ from federation.participant.trainer import TrainingTask
 from federation.rows import GeneratorRows, ffa_lora
 from federation.signed import Signed
 from federation.versions import SignedVersion, Version
-from generation.adapter_training import GeneratorExample, describe_modules
+from generation.adapter_training import describe_modules
+from generation.answer_loss import GeneratorExample
 from generation.engine import GenerationRequest, Message, complete
 from generation.ffa_lora import random_basis
 from generation.training_terms import GeneratorTerms

@@ -23,11 +23,10 @@ from federation.adapter_spec import parameters_from_bytes
 from federation.coordinator import versions
 from federation.invitation import Stage
 from federation.participant.identity import FederationHome
-from federation.participant.training_process import TextVectors
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
 from federation.rows import MapRows
 from privacy.plan import Mode
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, TextVectors
 from retrieval.examples import ExampleSource
 from retrieval.training_terms import MapTerms
 from storage.coordinator_tables import Round

@@ -28,7 +28,6 @@ from federation.coordinator import versions
 from federation.invitation import Stage
 from federation.participant import rounds, worker
 from federation.participant.identity import FederationHome
-from federation.participant.training_process import TextVectors
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
 from federation.plan_request import ResolvedPlan
 from federation.rows import MapRows
@@ -41,7 +40,7 @@ from privacy.encoding import encode_with
 from privacy.plan import Mode
 from privacy.sampling import sample_rows_with
 from privacy.signing import public_key_hex
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, TextVectors
 from retrieval.examples import ExampleSource
 from retrieval.training_terms import MapTerms
 from storage.coordinator_tables import Role, Round

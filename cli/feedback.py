@@ -1,0 +1,147 @@
+"""`alcove feedback`: what people thought of answers, and what becomes an example of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
+from cli.output import show, show_json, show_table, when
+
+app = typer.Typer(help="Look through feedback, approve it, erase it.", no_args_is_help=True)
+
+FeedbackId = Annotated[int, typer.Argument(metavar="ID", help="As listed.")]
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+@app.command("list")
+def list_feedback(
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    state: Annotated[State | None, typer.Option(help="Only what is in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many to show.")] = 50,
+    after: Annotated[int | None, typer.Option(metavar="ID", help="Go on after this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List feedback, newest first."""
+    from cli.client import Need, node_client
+
+    wanted = {"state": state and state.value, "limit": limit, "after": after}
+    with node_client(home, Need.ASSISTANTS) as client:
+        given = {name: value for name, value in wanted.items() if value is not None}
+        found = client.get(_path(assistant), params=given).json()
+    if as_json:
+        show_json(found)
+        return
+    columns = ("id", "given", "state", "rating", "question", "answer", "reason", "example")
+    show_table(columns, [_row(one) for one in found["data"]])
+
+
+@app.command()
+def approve(
+    feedback_id: FeedbackId,
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Make an example of feedback."""
+    found = _decide(home, assistant, feedback_id, "approve")
+    if as_json:
+        show_json(found)
+        return
+    show(f"Feedback {feedback_id} is approved; question {found['question_id']} was made of it.")
+
+
+@app.command()
+def reject(
+    feedback_id: FeedbackId,
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Learn nothing from feedback; an example that was made of it is erased."""
+    found = _decide(home, assistant, feedback_id, "reject")
+    if as_json:
+        show_json(found)
+        return
+    show(f"Feedback {feedback_id} is rejected.")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, for JSON lines.")],
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Write all feedback of an assistant to a file that only you may read."""
+    from cli.client import Need, node_client
+    from storage.files import new_private
+
+    count = 0
+    with (
+        node_client(home, Need.ASSISTANTS) as client,
+        client.stream("GET", f"{_path(assistant)}/export") as response,
+        new_private(file) as target,
+    ):
+        for line in response.iter_lines():
+            target.write(line.encode() + b"\n")
+            count += 1
+    if as_json:
+        show_json({"exported": count})
+        return
+    show(f"{count} entries are in {file}.")
+
+
+@app.command()
+def erase(
+    feedback_id: Annotated[
+        int | None, typer.Argument(metavar="ID", help="One; all without it.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    assistant: AssistantName = "default",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase feedback, with the examples that were made of it."""
+    from cli.client import Need, node_client
+
+    with node_client(home, Need.ASSISTANTS) as client:
+        if feedback_id is not None:
+            client.delete(f"{_path(assistant)}/{feedback_id}")
+            removed = 1
+        else:
+            confirm(f"Erase all feedback to {assistant}?", yes)
+            removed = client.delete(_path(assistant)).json()["removed"]
+    if as_json:
+        show_json({"removed": removed})
+        return
+    show(f"Entries erased: {removed}.")
+
+
+def _decide(home: Path, assistant: str, feedback_id: int, what: str) -> dict[str, Any]:
+    from cli.client import Need, node_client
+
+    with node_client(home, Need.ASSISTANTS) as client:
+        found: dict[str, Any] = client.post(f"{_path(assistant)}/{feedback_id}/{what}").json()
+    return found
+
+
+def _path(assistant: str) -> str:
+    from cli.client import quoted
+
+    return f"/v1/assistants/{quoted(assistant)}/feedback"
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    given = when(one["created_at"])
+    texts = one["question"], one["answer"], one["reason"]
+    return one["id"], given, one["state"], one["rating"], *texts, one["question_id"]

@@ -1,0 +1,123 @@
+"""The personal LoRAs of a node: what they are trained from, and how they are served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from federation.participant.base_models import generator_identity
+from federation.participant.service import FederationService
+from generation.adapter_files import CONFIG_FILE, TENSORS_FILE
+from generation.transformers_engine import TransformersEngine
+from generation.weights import find_model
+from personal.tasks import LoraTask, SharedLora, Trained
+from retrieval.personal_examples import PersonalMaterial
+from storage.node_tables import PersonalKind, PersonalVersion
+from storage.settings import PACKAGED
+
+LEAVING_SECONDS = 60.0
+"""From withdrawing an adapter to unloading it."""
+
+
+class PersonalLoras:
+    """See `personal.service.Side`."""
+
+    kind = PersonalKind.GENERATOR
+
+    def __init__(
+        self, source: str, engine: TransformersEngine, federation: FederationService, folder: Path
+    ) -> None:
+        """`source` is the generator as the node's settings name it; `folder` is where files may lie
+        for a moment."""
+        self._source = source
+        self._engine = engine
+        self._federation = federation
+        self._folder = folder
+        self._model: str | None = None
+        self._loaded: set[str] = set()
+        # What was withdrawn may still be asked for by a request that has just read its name.
+        self._leaving: dict[str, float] = {}
+        self._served: dict[int, tuple[int, tuple[str, ...]]] = {}
+
+    @property
+    def model(self) -> str:
+        if self._model is None:
+            self._model = generator_identity(self._source)
+        return self._model
+
+    @property
+    def shared(self) -> str | None:
+        served = self._federation.shared_lora
+        return None if served is None else served.name
+
+    @property
+    def served(self) -> dict[int, int]:
+        return {assistant_id: number for assistant_id, (number, _) in self._served.items()}
+
+    def adapters(self, assistant_id: int, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """The shared adapters with the assistant's own, if that was trained beside just these."""
+        number, beside = self._served.get(assistant_id, (0, ()))
+        return (*shared, _name(number)) if number and beside == shared else shared
+
+    def problem(self, material: PersonalMaterial) -> str | None:
+        # Its optimiser takes a moment to import.
+        from retrieval.personal_map import MIN_EXAMPLES
+
+        count = len(material.examples)
+        held_back = sum(example.fold == 0 for example in material.examples)
+        if count >= MIN_EXAMPLES and 0 < held_back < count:
+            return None
+        return (
+            f"a personal generator needs {MIN_EXAMPLES} examples with an answer, some of which are"
+            f" held back; there are {count}, and {held_back} held back"
+        )
+
+    def task(self, assistant_id: int, material: PersonalMaterial) -> tuple[LoraTask, str | None]:
+        files = find_model(None if self._source == PACKAGED else self._source)
+        served = self._federation.shared_lora
+        shared = None if served is None else SharedLora(served.lora, served.basis, served.vector)
+        name = None if served is None else served.name
+        task = LoraTask(
+            files, material.passages, material.examples, shared, assistant_id, self._folder
+        )
+        return task, name
+
+    def is_better(self, trained: Trained) -> bool:
+        return trained.after < trained.before
+
+    def prepare(self, version: PersonalVersion) -> None:
+        name = _name(version.id)
+        if name in self._loaded:
+            return
+        with tempfile.TemporaryDirectory(dir=self._folder) as place:
+            folder = Path(place)
+            (folder / CONFIG_FILE).write_text(json.dumps(version.config["adapter_config"]))
+            (folder / TENSORS_FILE).write_bytes(version.parameters)
+            asyncio.run(self._engine.load_adapter(name, folder))
+        self._loaded.add(name)
+
+    def serve(self, version: PersonalVersion) -> None:
+        shared = self._federation.shared_lora
+        beside = () if shared is None else (shared.adapter,)
+        self._leaving.pop(_name(version.id), None)
+        self._served[version.assistant_id] = version.id, beside
+
+    def withdraw(self, assistant_id: int) -> None:
+        self._served.pop(assistant_id, None)
+
+    def tidy(self) -> None:
+        """Unload what has been out of service for a while; waits for replies that use it."""
+        served = {_name(number) for number in self.served.values()}
+        for name in sorted(self._loaded - served):
+            since = self._leaving.setdefault(name, time.monotonic())
+            if time.monotonic() - since > LEAVING_SECONDS:
+                asyncio.run(self._engine.unload_adapter(name))
+                self._loaded.discard(name)
+                self._leaving.pop(name)
+
+
+def _name(number: int) -> str:
+    return f"personal-{number}"

@@ -1,0 +1,160 @@
+"""Which personal versions are in service: what the database says is served, and nothing else.
+
+Taking one out of service needs memory only and is done at once, in the thread that deleted it or
+changed the shared version; putting one into service may load a file and is done after that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from federation.adapter_spec import AdapterKind
+from personal import versions
+from personal.tasks import Task, Trained
+from retrieval import jobs
+from retrieval.personal_examples import PersonalMaterial
+from storage.database import Database
+from storage.node_tables import PersonalKind, PersonalState, PersonalVersion
+
+log = structlog.get_logger()
+
+
+class Side(Protocol):
+    """What the two kinds of personal adapters do differently."""
+
+    @property
+    def kind(self) -> PersonalKind: ...
+
+    @property
+    def model(self) -> str:
+        """The identity of the model that is adapted; may take a second the first time."""
+        ...
+
+    @property
+    def shared(self) -> str | None:
+        """The shared version that is served now."""
+        ...
+
+    @property
+    def served(self) -> dict[int, int]:
+        """The version in service of each assistant that has one."""
+        ...
+
+    def problem(self, material: PersonalMaterial) -> str | None:
+        """Why nothing can be learned from this; None if it can."""
+        ...
+
+    def task(self, assistant_id: int, material: PersonalMaterial) -> tuple[Task, str | None]:
+        """What to train beside the shared version that is served, and that version."""
+        ...
+
+    def is_better(self, trained: Trained) -> bool:
+        """Whether it is better than the shared version alone."""
+        ...
+
+    def prepare(self, version: PersonalVersion) -> None:
+        """Load what `serve` needs. Raises ValueError or OSError if it does not fit."""
+        ...
+
+    def serve(self, version: PersonalVersion) -> None:
+        """Put it in service, instead of another of its assistant, at once."""
+        ...
+
+    def withdraw(self, assistant_id: int) -> None:
+        """Take an assistant's version out of service, at once; the shared one stays."""
+        ...
+
+    def tidy(self) -> None:
+        """Free what versions left behind that are out of service; may wait for replies."""
+        ...
+
+
+Sides = Mapping[PersonalKind, Side]
+
+
+class InService:
+    """Makes what is in service follow the database. Safe in any thread without an event loop."""
+
+    def __init__(self, database: Database, sides: Sides) -> None:
+        self._database = database
+        self._sides = sides
+        # Held for the look into the database and what follows from it, so that nothing that was
+        # deleted in between comes into service.
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+
+    def withdraw_deleted(self) -> None:
+        """Take out of service what the database does not serve any more."""
+        with self._lock:
+            with self._database.read() as session:
+                wanted = {(row.kind, row.assistant_id): row.id for row in versions.served(session)}
+            for side in self._sides.values():
+                for assistant_id, number in side.served.items():
+                    if wanted.get((side.kind, assistant_id)) != number:
+                        side.withdraw(assistant_id)
+
+    def withdraw_all(self, kind: AdapterKind) -> None:
+        """The shared version of a kind has changed: nothing that was trained beside it fits."""
+        side = self._sides.get(PersonalKind(kind.value))
+        if side is not None:
+            with self._lock:
+                for assistant_id in side.served:
+                    side.withdraw(assistant_id)
+
+    def serve(self) -> bool:
+        """Put in service what is not yet; whether trainings were asked for.
+
+        What was trained beside another shared version or for another model is kept, not served,
+        and is to be trained anew.
+        """
+        with self._turn:
+            has_asked = self._retire()
+            with self._database.read() as session:
+                wanted = versions.served(session)
+            for version in wanted:
+                side = self._sides.get(version.kind)
+                if side is not None and side.served.get(version.assistant_id) != version.id:
+                    self._serve_one(side, version.id)
+            for side in self._sides.values():
+                side.tidy()
+        return has_asked
+
+    def _serve_one(self, side: Side, number: int) -> None:
+        with self._database.read() as session:
+            version = versions.with_parameters(session, number)
+        if version is None:
+            return
+        try:
+            side.prepare(version)
+        except (ValueError, OSError):
+            log.exception("a personal adapter cannot be served", version=number)
+            return
+        with self._lock:
+            with self._database.read() as session:
+                version = versions.with_parameters(session, number)
+            if version is not None and version.shared == side.shared:
+                side.serve(version)
+
+    def _retire(self) -> bool:
+        with self._database.read() as session:
+            if not any(self._is_stale(version) for version in versions.served(session)):
+                return False
+        with self._database.write() as session:
+            for version in versions.served(session):
+                if self._is_stale(version):
+                    version.state = PersonalState.KEPT
+                    jobs.create_personal(session, version.assistant_id, {version.kind})
+        return True
+
+    def _is_stale(self, version: PersonalVersion) -> bool:
+        side = self._sides.get(version.kind)
+        return side is not None and not fits(side, version)
+
+
+def fits(side: Side, version: PersonalVersion) -> bool:
+    """Whether a version can be served with what is served now."""
+    return version.shared == side.shared and version.config.get("model") == side.model

@@ -1,0 +1,141 @@
+"""Conversations, kept only where the owner asked for it, and for no longer than was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from storage.database import note_deletion
+from storage.declarative import now
+from storage.node_tables import Assistant, ConversationTurn, Document, TurnPassage
+
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A question and its finished answer.
+
+    Attributes:
+        completion_id: of the answer.
+        key_id: of who asked; None for the owner at the node itself.
+        chat_id: what the front-end calls the conversation, if it says so.
+        question: the last message.
+        answer: as it was sent, with its marks.
+        passages: (chunk id, document id) of what the generator read; [n] is the nth.
+    """
+
+    completion_id: str
+    key_id: str | None
+    chat_id: str | None
+    question: str
+    answer: str
+    passages: tuple[tuple[str, str], ...]
+
+
+def keep(session: Session, assistant_id: int, turn: NewTurn) -> bool:
+    """Store a turn if the owner wants that; whether it was stored.
+
+    An answer from a document that was erased meanwhile is not: it may quote it.
+    """
+    assistant = session.get(Assistant, assistant_id)
+    if assistant is None or assistant.conversation_days is None:
+        return False
+    read = {document_id for _, document_id in turn.passages}
+    own = select(Document.id).where(Document.assistant_id == assistant_id, Document.id.in_(read))
+    if set(session.scalars(own)) != read:
+        return False
+    session.add(
+        ConversationTurn(
+            id=turn.completion_id,
+            assistant_id=assistant_id,
+            key_id=turn.key_id,
+            chat_id=turn.chat_id,
+            question=turn.question,
+            answer=turn.answer,
+            passages=[
+                TurnPassage(position=position, passage=chunk_id, document_id=document_id)
+                for position, (chunk_id, document_id) in enumerate(turn.passages)
+            ],
+        )
+    )
+    return True
+
+
+def list_page(
+    session: Session,
+    assistant_id: int,
+    *,
+    limit: int,
+    after: str | None = None,
+    chat_id: str | None = None,
+) -> Sequence[ConversationTurn]:
+    """At most `limit` turns, newest first, after the turn of that id.
+
+    Raises:
+        KeyError: there is no turn `after`.
+    """
+    query = select(ConversationTurn).where(ConversationTurn.assistant_id == assistant_id)
+    if chat_id is not None:
+        query = query.where(ConversationTurn.chat_id == chat_id)
+    if after is not None:
+        start = session.get(ConversationTurn, after)
+        if start is None or start.assistant_id != assistant_id:
+            raise KeyError(after)
+        query = query.where(
+            or_(
+                ConversationTurn.created_at < start.created_at,
+                (ConversationTurn.created_at == start.created_at)
+                & (ConversationTurn.id < start.id),
+            )
+        )
+    query = query.order_by(ConversationTurn.created_at.desc(), ConversationTurn.id.desc())
+    return session.scalars(
+        query.options(selectinload(ConversationTurn.passages)).limit(limit)
+    ).all()
+
+
+def remove(session: Session, assistant_id: int, chat_id: str | None = None) -> int:
+    """Erase all turns of an assistant, or of one chat; returns how many there were."""
+    own = select(ConversationTurn.id).where(ConversationTurn.assistant_id == assistant_id)
+    if chat_id is not None:
+        own = own.where(ConversationTurn.chat_id == chat_id)
+    return _erase(session, session.scalars(own).all())
+
+
+def erase_about(session: Session, document_id: str) -> None:
+    """Erase the turns whose answers were written with a document at hand."""
+    about = select(TurnPassage.turn_id).where(TurnPassage.document_id == document_id).distinct()
+    _erase(session, session.scalars(about).all())
+
+
+def expired(session: Session) -> list[str]:
+    """Ids of the turns that are older than their assistant's owner wants, or no longer wanted."""
+    rows = session.execute(select(Assistant.id, Assistant.conversation_days)).all()
+    found: list[str] = []
+    for assistant_id, days in rows:
+        own = select(ConversationTurn.id).where(ConversationTurn.assistant_id == assistant_id)
+        if days is not None:
+            own = own.where(ConversationTurn.created_at <= now() - days * DAY_SECONDS)
+        found += session.scalars(own)
+    return found
+
+
+def purge(session: Session) -> int:
+    """Erase what has expired; returns how many turns that were."""
+    return _erase(session, expired(session))
+
+
+def _erase(session: Session, ids: Collection[str]) -> int:
+    for start in range(0, len(ids), _AT_ONCE):
+        some = list(ids)[start : start + _AT_ONCE]
+        session.execute(delete(ConversationTurn).where(ConversationTurn.id.in_(some)))
+    if ids:
+        note_deletion(session)
+    return len(ids)
+
+
+_AT_ONCE = 10_000

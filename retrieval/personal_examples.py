@@ -1,0 +1,263 @@
+"""What one assistant's personal adapter learns from: its examples, and passages of its own.
+
+All of it is put in an order that follows from a keyed hash of the texts, so that an adapter depends
+on what there is and not on when it came: one that is trained after an erasure equals one that never
+saw what was erased. What the limits cut off has no influence on the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from retrieval import chunking
+from retrieval.examples import fold_of
+from retrieval.headings import question_of
+from storage.node_tables import (
+    Chunk,
+    Document,
+    HiddenHeading,
+    LabelledQuestion,
+    PersonalKind,
+    RelevantPassage,
+)
+
+MOST_EXAMPLES = 2_000
+MOST_PASSAGES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalExample:
+    """A question with what answers it.
+
+    Attributes:
+        example_id: 32 bytes that follow from the question and order the examples.
+        question: as asked.
+        answer: the newest that the owner gave, if any.
+        positives: rows of `PersonalMaterial.passages` that answer it, at least one.
+        negatives: rows that were marked as not answering it.
+        fold: 0 to 4, by keyed hash; no shared training sees the questions of fold 0.
+    """
+
+    example_id: bytes
+    question: str
+    answer: str | None
+    positives: tuple[int, ...]
+    negatives: tuple[int, ...]
+    fold: int
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalMaterial:
+    """What one adapter is trained on.
+
+    Attributes:
+        passages: texts as they are embedded, each once.
+        examples: in the order of their ids.
+        documents: ids of all documents that have any influence.
+        questions: ids of all labelled questions that have any, with a hash of each.
+        headings: (document, heading) of which questions were made.
+        digest: of all texts, keyed, 64 hexadecimal digits.
+    """
+
+    passages: tuple[str, ...] = field(repr=False)
+    examples: tuple[PersonalExample, ...] = field(repr=False)
+    documents: frozenset[str] = field(repr=False)
+    questions: dict[int, bytes] = field(repr=False)
+    headings: frozenset[tuple[str, str]] = field(repr=False)
+    digest: str
+
+
+def read(
+    session: Session, assistant_id: int, kind: PersonalKind, secret: bytes
+) -> PersonalMaterial:
+    """An assistant's material for an adapter of this kind.
+
+    A retriever learns from all examples, those that headings make too, among the assistant's
+    passages; a generator from those with an answer, with the passages that answer them.
+
+    Args:
+        secret: the node's, of 32 bytes; see `ExampleSource`.
+    """
+    return _Reader(session, assistant_id, kind, secret).material()
+
+
+def is_there(session: Session, assistant_id: int, material: PersonalMaterial) -> bool:
+    """Whether nothing that has an influence was erased, edited or hidden since it was read."""
+    documents = select(Document.id).where(Document.assistant_id == assistant_id)
+    if not material.documents <= set(session.scalars(documents)):
+        return False
+    own = select(LabelledQuestion).where(LabelledQuestion.id.in_(material.questions))
+    rows = session.scalars(own.options(selectinload(LabelledQuestion.relevant)))
+    if {row.id: _hash_of(row) for row in rows} != material.questions:
+        return False
+    return not material.headings & _hidden(session, assistant_id)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A question whose passages are still texts."""
+
+    answer: str | None = None
+    positives: set[str] = field(default_factory=set)
+    negatives: set[str] = field(default_factory=set)
+    labelled: set[int] = field(default_factory=set)
+    headings: set[tuple[str, str]] = field(default_factory=set)
+
+
+class _Reader:
+    """Reads what an assistant has and chooses from it."""
+
+    def __init__(
+        self, session: Session, assistant_id: int, kind: PersonalKind, secret: bytes
+    ) -> None:
+        self._session = session
+        self._assistant_id = assistant_id
+        self._kind = kind
+        self._secret = secret
+        self._holders: dict[str, set[str]] = defaultdict(set)
+        self._of_document: dict[str, list[str]] = defaultdict(list)
+        self._of_passage: dict[str, str] = {}
+        self._below: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._questions: dict[int, bytes] = {}
+
+    def material(self) -> PersonalMaterial:
+        self._read_passages()
+        drafts: dict[str, _Draft] = defaultdict(_Draft)
+        about = self._read_labelled(drafts)
+        if self._kind is PersonalKind.GENERATOR:
+            drafts = {text: one for text, one in drafts.items() if one.answer is not None}
+        else:
+            self._add_headings(drafts)
+        chosen = sorted(
+            (text for text, draft in drafts.items() if draft.positives),
+            key=lambda text: (not drafts[text].labelled, self._example_id(text)),
+        )[:MOST_EXAMPLES]
+        kept = {text: drafts[text] for text in sorted(chosen, key=self._example_id)}
+        passages = self._choose_passages(kept.values())
+        rows = {text: row for row, text in enumerate(passages)}
+        examples = tuple(
+            example
+            for text, draft in kept.items()
+            if (example := self._example(text, draft, rows)).positives
+        )
+        documents = set().union(*(self._holders[text] for text in passages))
+        labelled = set().union(*(draft.labelled for draft in kept.values()))
+        headings = set().union(*(draft.headings for draft in kept.values()))
+        documents |= {document for number in labelled for document in about[number]}
+        documents |= {document for document, _ in headings}
+        return PersonalMaterial(
+            passages,
+            examples,
+            frozenset(documents),
+            {number: self._questions[number] for number in sorted(labelled)},
+            frozenset(headings),
+            self._digest(passages, examples),
+        )
+
+    def _read_passages(self) -> None:
+        own = select(
+            Chunk.document_id,
+            Chunk.public_id,
+            Chunk.position,
+            Chunk.heading,
+            Chunk.page,
+            Chunk.text,
+        ).where(Chunk.assistant_id == self._assistant_id)
+        for row in self._session.execute(own):
+            chunk = chunking.Chunk(row.position, row.text, row.heading, row.page, 0, 0, 0)
+            text = chunk.embedded_text
+            self._holders[text].add(row.document_id)
+            self._of_document[row.document_id].append(text)
+            self._of_passage[row.public_id] = text
+            self._below[row.document_id, row.heading].append(text)
+
+    def _read_labelled(self, drafts: dict[str, _Draft]) -> dict[int, set[str]]:
+        """Adds the labelled questions; returns the documents that each of them is about."""
+        own = select(LabelledQuestion).where(LabelledQuestion.assistant_id == self._assistant_id)
+        loaded = own.options(selectinload(LabelledQuestion.relevant))
+        about = {}
+        for row in self._session.scalars(loaded.order_by(LabelledQuestion.id)):
+            draft = drafts[row.text]
+            draft.labelled.add(row.id)
+            draft.answer = row.answer if row.answer is not None else draft.answer
+            for item in row.relevant:
+                side = draft.positives if item.is_relevant else draft.negatives
+                side.update(self._texts(item))
+            self._questions[row.id] = _hash_of(row)
+            about[row.id] = {item.document_id for item in row.relevant}
+        for draft in drafts.values():
+            draft.negatives -= draft.positives
+        return about
+
+    def _texts(self, item: RelevantPassage) -> Iterable[str]:
+        if item.passage is None:
+            return self._of_document[item.document_id]
+        # A passage of an earlier version of the document is no longer there.
+        return [self._of_passage[item.passage]] if item.passage in self._of_passage else []
+
+    def _add_headings(self, drafts: dict[str, _Draft]) -> None:
+        hidden = _hidden(self._session, self._assistant_id)
+        for (document_id, heading), texts in self._below.items():
+            question = question_of(heading)
+            if question is None or (document_id, heading) in hidden:
+                continue
+            draft = drafts[question]
+            # What the owner said of a question weighs more than its being a heading.
+            if not draft.labelled:
+                draft.positives.update(texts)
+                draft.headings.add((document_id, heading))
+
+    def _choose_passages(self, drafts: Iterable[_Draft]) -> tuple[str, ...]:
+        named = set(chain.from_iterable(one.positives | one.negatives for one in drafts))
+        every = named if self._kind is PersonalKind.GENERATOR else self._holders.keys()
+        ranked = sorted(every, key=lambda text: (text not in named, self._passage_id(text)))
+        return tuple(sorted(ranked[:MOST_PASSAGES], key=self._passage_id))
+
+    def _example(self, question: str, draft: _Draft, rows: dict[str, int]) -> PersonalExample:
+        return PersonalExample(
+            example_id=self._example_id(question),
+            question=question,
+            answer=draft.answer,
+            positives=tuple(sorted(rows[text] for text in draft.positives if text in rows)),
+            negatives=tuple(sorted(rows[text] for text in draft.negatives if text in rows)),
+            fold=fold_of(self._secret, question),
+        )
+
+    def _example_id(self, question: str) -> bytes:
+        return self._keyed(b"personal example\0" + question.encode())
+
+    def _passage_id(self, text: str) -> bytes:
+        return self._keyed(b"personal passage\0" + text.encode())
+
+    def _digest(self, passages: Iterable[str], examples: Iterable[PersonalExample]) -> str:
+        told = [repr(replace(example, example_id=b"")).encode() for example in examples]
+        parts = [text.encode() for text in passages] + told
+        joined = b"".join(hashlib.sha256(part).digest() for part in parts)
+        return self._keyed(b"personal material\0" + joined).hex()
+
+    def _keyed(self, message: bytes) -> bytes:
+        return hmac.digest(self._secret, message, hashlib.sha256)
+
+
+def _hidden(session: Session, assistant_id: int) -> set[tuple[str, str]]:
+    own = (
+        select(HiddenHeading.document_id, HiddenHeading.heading)
+        .join(Document, Document.id == HiddenHeading.document_id)
+        .where(Document.assistant_id == assistant_id)
+    )
+    return {(row.document_id, row.heading) for row in session.execute(own)}
+
+
+def _hash_of(row: LabelledQuestion) -> bytes:
+    relevant = sorted(
+        (item.document_id, item.passage or "", item.is_relevant) for item in row.relevant
+    )
+    return hashlib.sha256(repr((row.text, row.answer, relevant)).encode()).digest()
