@@ -13,6 +13,7 @@ from federation.adapter_spec import AdapterKind
 from federation.participant.consent import Consent, PolicyError
 from federation.participant.identity import FederationHome, create_identity, load_identity
 from federation.participant.policy import ConsentPolicy, refusals
+from privacy.canonical import canonical_bytes
 from privacy.guarantee import epsilons
 from privacy.ledger_records import ThreatModel
 from privacy.plan import Mode
@@ -142,7 +143,7 @@ class TestOdometer:
                 row = session.get_one(ConsentPolicyRow, 1)
                 terms = json.loads(row.policy)
                 del terms["shares_feedback"]
-                row.policy = json.dumps(terms).encode()
+                row.policy = canonical_bytes(terms)
             assert consent.policy == ConsentPolicy(smallest_cohort=7, shares_feedback=False)
             consent.close()
 
