@@ -167,12 +167,12 @@ def create_private(path: Path) -> None:
     path.chmod(0o600)
 
 
-def upgrade(connection: Connection, history: str) -> None:
-    """Bring the schema to the newest revision of `migrations/<history>`; the caller commits."""
+def upgrade(connection: Connection, history: str, revision: str = "head") -> None:
+    """Bring the schema to a revision of `migrations/<history>`, the newest; the caller commits."""
     config = Config()
     config.set_main_option("script_location", f"migrations:{history}")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def note_deletion(session: Session) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
@@ -17,12 +19,23 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from retrieval import lexical
 from storage.database import (
     Database,
+    create_private,
     may_pass,
     note_deletion,
     noted_deletions,
     settle_deletions,
+    sqlite_engine,
+    upgrade,
 )
-from storage.node_tables import Assistant, Base, Document, Scope
+from storage.node_tables import (
+    Assistant,
+    Base,
+    Document,
+    Key,
+    LabelledQuestion,
+    QuestionOrigin,
+    Scope,
+)
 from tests.nodes import add_assistant, files_holding, open_database
 
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
@@ -278,6 +291,11 @@ class TestErrorsThatMayPass:
         assert not may_pass(ValueError())
 
 
+def _row(connection: Any, table: str) -> dict[str, Any]:
+    (row,) = connection.execute(f"SELECT * FROM {table}").fetchall()
+    return dict(row)
+
+
 class TestSchema:
     def test_the_history_gives_the_tables_that_the_code_means(self, database: Database) -> None:
         add_assistant(database, "a")
@@ -297,6 +315,48 @@ class TestSchema:
             add_assistant(database, "a")
         with open_database(path) as database:
             assert names(database) == {"a"}
+
+    def test_what_was_stored_before_the_personal_tables_is_kept(self, tmp_path: Path) -> None:
+        """Rows as revision 0002 had them, in each table that revision 0003 alters."""
+        path = tmp_path / "node.db"
+        create_private(path)
+        tables = ("assistant", "key", "labelled_question", "relevant_passage")
+        with closing(sqlite.connect(str(path))) as connection:
+            engine = sqlite_engine(path)
+            with engine.connect() as opened:
+                upgrade(opened, "node", "0002")
+                opened.commit()
+            engine.dispose()
+            connection.executescript("""
+                PRAGMA foreign_keys = ON;
+                INSERT INTO assistant (id, name, description, created_at, embedder)
+                    VALUES (7, 'old', 'd', 1, 'e');
+                INSERT INTO key (id, secret_hash, label, scope, every_assistant, created_at)
+                    VALUES ('k', x'00', 'l', 'user', 0, 1);
+                INSERT INTO key_assistant (key_id, assistant_id) VALUES ('k', 7);
+                INSERT INTO document (id, assistant_id, name, title, media_type, attributes,
+                                      content_hash, size, version, created_at, updated_at)
+                    VALUES ('doc', 7, 'n', 't', 'm', '{}', x'00', 1, 1, 1, 1);
+                INSERT INTO labelled_question (id, assistant_id, text, answer, created_at)
+                    VALUES (3, 7, 'q?', 'a', 1);
+                INSERT INTO relevant_passage (id, question_id, document_id, passage)
+                    VALUES (5, 3, 'doc', 'doc.1.0');
+            """)
+            connection.row_factory = sqlite.Row
+            before = {name: _row(connection, name) for name in tables}
+        with open_database(path) as database, database.read() as session:
+            assistant = session.get_one(Assistant, 7)
+            assert (assistant.instructions, assistant.conversation_days) == ("", None)
+            key = session.get_one(Key, "k")
+            assert (key.instructions, key.feedback_is_approved) == ("", False)
+            assert [one.name for one in key.assistants] == ["old"]
+            question = session.get_one(LabelledQuestion, 3)
+            assert question.origin is QuestionOrigin.UPLOAD
+            assert [one.is_relevant for one in question.relevant] == [True]
+        with closing(sqlite.connect(str(path))) as connection:
+            connection.row_factory = sqlite.Row
+            for name, row in before.items():
+                assert row.items() <= _row(connection, name).items()
 
     def test_values_of_enumerations_are_their_words(self, database: Database) -> None:
         with database.write() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from federation.adapter_spec import AdapterKind
 from federation.participant.consent import Consent, PolicyError
 from federation.participant.identity import FederationHome, create_identity, load_identity
 from federation.participant.policy import ConsentPolicy, refusals
+from privacy.canonical import canonical_bytes
 from privacy.guarantee import epsilons
 from privacy.ledger_records import ThreatModel
 from privacy.plan import Mode
+from storage.node_tables import ConsentPolicyRow
 from tests.federation.participant.plans import PRIVACY, SIZE, make_plan
 from tests.nodes import open_database
 
@@ -131,6 +134,21 @@ class TestOdometer:
             with pytest.raises(PolicyError, match="were fixed"):
                 consent.set_policy(ConsentPolicy(lifetime_order=6, lifetime_delta=1e-4))
             assert consent.policy.lifetime_order == 6
+            consent.close()
+
+    def test_a_policy_from_before_a_term_was_there_has_its_safe_default(
+        self, tmp_path: Path
+    ) -> None:
+        with open_database(tmp_path / "node.db") as database:
+            consent = Consent(database, FederationHome(tmp_path / "federation"))
+            consent.set_policy(ConsentPolicy(smallest_cohort=7, shares_feedback=True))
+            assert consent.policy.shares_feedback is True
+            with database.write() as session:
+                row = session.get_one(ConsentPolicyRow, 1)
+                terms = json.loads(row.policy)
+                del terms["shares_feedback"]
+                row.policy = canonical_bytes(terms)
+            assert consent.policy == ConsentPolicy(smallest_cohort=7, shares_feedback=False)
             consent.close()
 
     def test_an_identity_without_an_odometer_is_refused(self, tmp_path: Path) -> None:

@@ -1,0 +1,391 @@
+"""Feedback, conversations and standing instructions over HTTP: who may do what with them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from api.node import open_webui
+from api.node.open_webui import OpenWebUiRating, UnusableRecordError
+from tests.api.conftest import Served, Upload
+from tests.api.test_access import make_key
+
+BERTH = "# Berths\n\n## Price of a berth\n\nA berth costs 42 crowns a night.\n"
+FIRE = "# Fires\n\n## In case of fire\n\nRing the bronze bell three times.\n"
+
+
+@pytest.fixture
+def passages(assistant: str, upload: Upload, owner: httpx.Client) -> list[str]:
+    """The passages of an assistant about berths and fires, in this order."""
+    job = upload(assistant, {"berths.md": BERTH.encode(), "fires.md": FIRE.encode()})
+    return [f"{item['document_id']}.1.0" for item in job["items"]]
+
+
+def rate(client: httpx.Client, assistant: str, **fields: Any) -> Any:
+    body = {"assistant": assistant, "question": "What is a berth?", "rating": 1, **fields}
+    answer = client.post("/v1/feedback", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def refused(answer: httpx.Response, status: int = 400) -> str:
+    assert answer.status_code == status, answer.text
+    message: str = answer.json()["error"]["message"]
+    return message
+
+
+def ask(client: httpx.Client, assistant: str, question: str, **fields: Any) -> httpx.Response:
+    headers = fields.pop("headers", {})
+    body = {"model": assistant, "messages": [{"role": "user", "content": question}], **fields}
+    answer = client.post("/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def test_a_user_gives_the_owner_approves_and_an_example_is_there(
+    owner: httpx.Client, served: Served, assistant: str, passages: list[str]
+) -> None:
+    base = f"/v1/assistants/{assistant}"
+    berths, fires = passages
+    with served.client(make_key(owner, scope="user", assistants=[assistant])["key"]) as user:
+        made = rate(
+            user, assistant, rating="down", answer="Free [1].", corrected_answer="42 crowns.",
+            reason="wrong", metadata={"team": "quay"}, completion_id="c-1",
+            passages=[{"chunk_id": berths, "rating": "up"}, {"chunk_id": fires, "rating": -1}],
+        )  # fmt: skip
+        assert made["state"] == "pending" and made["rating"] == -1
+        assert made["metadata"] == {"team": "quay"}
+        assert user.get("/v1/feedback").json()["data"] == [made]
+        for answer in (
+            user.get(f"{base}/feedback"),
+            user.get(f"{base}/feedback/export"),
+            user.post(f"{base}/feedback/{made['id']}/approve"),
+            user.delete(f"{base}/feedback"),
+            user.get(f"{base}/conversations"),
+            user.patch(base, json={"instructions": "x"}),
+            user.patch("/v1/keys/x", json={"feedback_is_approved": True}),
+        ):
+            refused(answer, 403)
+    listed = owner.get(f"{base}/feedback", params={"state": "pending"}).json()
+    assert listed == {"data": [made], "next_after": None}
+    lines = owner.get(f"{base}/feedback/export").text.splitlines()
+    assert [json.loads(line) for line in lines] == [made]
+    approved = owner.post(f"{base}/feedback/{made['id']}/approve").json()
+    (example,) = owner.get(f"{base}/questions", params={"origin": "feedback"}).json()["data"]
+    assert example["id"] == approved["question_id"]
+    assert (example["relevant"], example["not_relevant"]) == ([berths], [fires])
+    assert example["answer"] == "42 crowns."
+    assert owner.delete(f"{base}/feedback/{made['id']}").status_code == 204
+    assert owner.get(f"{base}/questions", params={"origin": "feedback"}).json()["data"] == []
+    refused(owner.delete(f"{base}/feedback/{made['id']}"), 404)
+
+
+def test_another_key_sees_and_erases_nothing_of_it(
+    owner: httpx.Client, served: Served, assistant: str, harbour: str
+) -> None:
+    mine = make_key(owner, scope="user", assistants=[assistant])
+    other = make_key(owner, scope="user", assistants=[assistant])
+    stranger = make_key(owner, scope="owner", assistants=[harbour])
+    with (
+        served.client(mine["key"]) as me,
+        served.client(other["key"]) as they,
+        served.client(stranger["key"]) as foreign,
+    ):
+        made = rate(me, assistant)
+        assert they.get("/v1/feedback").json()["data"] == []
+        refused(they.delete(f"/v1/feedback/{made['id']}"), 404)
+        refused(foreign.get(f"/v1/assistants/{assistant}/feedback"), 404)
+        refused(foreign.post("/v1/feedback", json={"assistant": assistant, "rating": 1}), 404)
+        path = f"/v1/assistants/{harbour}/feedback/{made['id']}"
+        for answer in (foreign.delete(path), foreign.post(f"{path}/approve")):
+            refused(answer, 404)
+        assert me.delete(f"/v1/feedback/{made['id']}").status_code == 204
+        assert me.get("/v1/feedback").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"rating": 2}, "rating"),
+        ({"question": None}, "the question is missing"),
+        ({"question": "q" * 10_001}, "question"),
+        ({"passages": [{"chunk_id": "doc-nowhere.1.0", "rating": 1}]}, "doc-nowhere.1.0"),
+        ({"metadata": {str(i): "v" for i in range(17)}}, "metadata"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"metadata": {"k": "v" * 513}}, "metadata"),
+        ({"model": "default", "assistant": "other"}, "assistant and model"),
+        ({"reason": "\ud800"}, "reason"),
+        ({"type": "vote"}, "type"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_by_name(
+    owner: httpx.Client, assistant: str, fields: dict[str, Any], named: str
+) -> None:
+    body = {"assistant": assistant, "question": "q?", "rating": 1, **fields}
+    headers = {"Content-Type": "application/json"}
+    sent = owner.post("/v1/feedback", content=json.dumps(body), headers=headers)
+    assert named in refused(sent)
+
+
+def test_a_passage_of_another_assistant_is_named_and_refused(
+    owner: httpx.Client, assistant: str, harbour: str
+) -> None:
+    search = {"assistant": harbour, "query": "berth"}
+    chunk = owner.post("/v1/search", json=search).json()["data"][0]["chunk_id"]
+    body = {
+        "assistant": assistant, "question": "q?", "rating": 1, "passages": [{"chunk_id": chunk}]
+    }  # fmt: skip
+    assert chunk in refused(owner.post("/v1/feedback", json=body))
+
+
+def test_pages_of_feedback_hold_each_entry_once(owner: httpx.Client, assistant: str) -> None:
+    made = [rate(owner, assistant)["id"] for _ in range(5)]
+    seen: list[int] = []
+    after = None
+    while True:
+        given = {"limit": 2} | ({} if after is None else {"after": after})
+        page = owner.get(f"/v1/assistants/{assistant}/feedback", params=given).json()
+        seen += [one["id"] for one in page["data"]]
+        after = page["next_after"]
+        if after is None:
+            break
+    assert seen == made[::-1]
+    assert owner.delete(f"/v1/assistants/{assistant}/feedback").json() == {"removed": 5}
+
+
+def test_a_trusted_key_s_feedback_is_approved_at_once(
+    owner: httpx.Client, served: Served, assistant: str, passages: list[str]
+) -> None:
+    made = make_key(owner, scope="user", assistants=[assistant])
+    assert made["feedback_is_approved"] is False
+    rated = {"passages": [{"chunk_id": passages[0], "rating": 1}]}
+    with served.client(made["key"]) as user:
+        assert rate(user, assistant, **rated)["state"] == "pending"
+        changed = owner.patch(f"/v1/keys/{made['id']}", json={"feedback_is_approved": True})
+        assert changed.json()["feedback_is_approved"] is True
+        given = rate(user, assistant, **rated)
+        assert given["state"] == "approved" and given["question_id"] is not None
+    refused(owner.patch("/v1/keys/nobody", json={"feedback_is_approved": True}), 404)
+
+
+def record(assistant: str, passages: list[str], **changed: Any) -> dict[str, Any]:
+    """A rating in the shape of Open WebUI's export (its models/feedbacks.py and
+    ResponseMessage.svelte)."""
+    messages = {
+        "m-1": {"id": "m-1", "parentId": None, "role": "user", "content": "Price of a berth?"},
+        "m-2": {
+            "id": "m-2", "parentId": "m-1", "role": "assistant", "content": "42 crowns [2].",
+            "sources": [
+                {
+                    "source": {"name": "Documents"}, "document": ["", ""],
+                    "metadata": [{"source": f"/v1/passages/{p}", "name": "n"} for p in passages],
+                }
+            ],
+        },
+    }  # fmt: skip
+    return {
+        "id": "f-1", "user_id": "u-1", "version": 0, "type": "rating", "created_at": 1,
+        "data": {
+            "rating": 1, "model_id": assistant, "sibling_model_ids": None,
+            "reason": "accurate_information", "comment": "thanks", "tags": [],
+            "details": {"rating": 9},
+        },
+        "meta": {"model_id": assistant, "message_id": "m-2", "message_index": 2, "chat_id": "ch"},
+        "snapshot": {"chat": {"id": "ch", "chat": {"history": {"messages": messages}}}},
+    } | changed  # fmt: skip
+
+
+def test_a_rating_that_open_webui_exported_teaches_what_the_answer_cites(
+    owner: httpx.Client, assistant: str, passages: list[str]
+) -> None:
+    sent = owner.post("/v1/feedback", json=record(assistant, passages[::-1]))
+    assert sent.status_code == 201, sent.text
+    made = sent.json()
+    assert made["reason"] == "accurate_information: thanks"
+    assert (made["question"], made["chat_id"]) == ("Price of a berth?", "ch")
+    owner.post(f"/v1/assistants/{assistant}/feedback/{made['id']}/approve")
+    (example,) = owner.get(
+        f"/v1/assistants/{assistant}/questions", params={"origin": "feedback"}
+    ).json()["data"]
+    assert (example["relevant"], example["answer"]) == ([passages[0]], "42 crowns.")
+    again = owner.post("/v1/feedback", json=record(assistant, passages)).json()
+    listed = owner.get(f"/v1/assistants/{assistant}/feedback").json()["data"]
+    assert [one["id"] for one in listed] == [again["id"]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"meta": {"message_id": "m-9"}}, "meta.message_id"),
+        ({"snapshot": None}, "meta.message_id"),
+        ({"data": {"rating": 7, "model_id": "x"}}, "data.rating"),
+        ({"data": {"rating": 1}}, "model_id"),
+    ],
+)
+def test_a_record_that_cannot_be_mapped_is_refused_with_the_reason(
+    owner: httpx.Client, assistant: str, changed: dict[str, Any], named: str
+) -> None:
+    body = record(assistant, [], **changed)
+    if body["data"].get("model_id") == "x":
+        body["data"]["model_id"] = assistant
+    assert named in refused(owner.post("/v1/feedback", json=body))
+
+
+JSON = st.recursive(
+    st.none() | st.integers(-2, 2) | st.sampled_from(["m-1", "m-2", "user", "x"]),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(
+        st.sampled_from(
+            ["chat", "history", "messages", "m-1", "m-2", "role", "parentId", "content", "sources",
+             "metadata", "source"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(damage=JSON, place=st.sampled_from(["snapshot", "chat", "history", "m-1", "m-2", "sources"]))
+def test_any_record_is_read_or_refused(damage: Any, place: str) -> None:
+    """Whatever stands in the place of a part of the snapshot, nothing but a refusal comes of it."""
+    body = record("default", ["doc-1.1.0"])
+    chat = body["snapshot"]["chat"]["chat"]
+    messages = chat["history"]["messages"]
+    where: dict[str, tuple[dict[str, Any], str]] = {
+        "snapshot": (body["snapshot"], "chat"),
+        "chat": (chat, "history"),
+        "history": (chat["history"], "messages"),
+        "m-1": (messages, "m-1"),
+        "m-2": (messages, "m-2"),
+        "sources": (messages["m-2"], "sources"),
+    }
+    holder, name = where[place]
+    holder[name] = damage
+    try:
+        found = open_webui.read(OpenWebUiRating.model_validate(body))
+    except (UnusableRecordError, ValidationError):
+        assert place != "sources"
+    else:
+        assert found.question and found.answer
+
+
+class TestConversations:
+    def test_they_are_kept_only_while_the_owner_wants_it(
+        self, owner: httpx.Client, served: Served, assistant: str, passages: list[str]
+    ) -> None:
+        base = f"/v1/assistants/{assistant}"
+        short = {"max_tokens": 8}
+        key = make_key(owner, scope="user", assistants=[assistant])
+        with served.client(key["key"]) as user:
+            ask(user, assistant, "What does a berth cost?", **short)
+            assert owner.get(f"{base}/conversations").json()["data"] == []
+            assert owner.patch(base, json={"conversation_days": 3}).json()["conversation_days"] == 3
+            headers = {"X-OpenWebUI-Chat-Id": "chat-1"}
+            whole = ask(user, assistant, "What does a berth cost?", headers=headers, **short).json()
+            stream = ask(
+                user, assistant, "What to do in case of fire?", stream=True,
+                headers={"X-OpenWebUI-Chat-Id": "chat-2"}, **short,
+            ).text  # fmt: skip
+            ask(user, assistant, "### Task:\nGenerate a title.", **short)
+            events = [
+                json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")
+            ]
+            turns = owner.get(f"{base}/conversations").json()["data"]
+            assert {one["id"] for one in turns} == {whole["id"], events[0]["id"]}
+            kept = next(one for one in turns if one["id"] == whole["id"])
+            assert kept["answer"] == whole["choices"][0]["message"]["content"]
+            assert kept["passages"] == [one["chunk_id"] for one in whole["sources"]]
+            assert (kept["chat_id"], kept["key_id"]) == ("chat-1", key["id"])
+            # Feedback needs no question now.
+            given = user.post(
+                "/v1/feedback",
+                json={"model": assistant, "completion_id": whole["id"], "rating": "up"},
+            ).json()
+            assert given["question"] == "What does a berth cost?"
+            by_chat = user.post(
+                "/v1/feedback", json={"model": assistant, "rating": 1},
+                headers={"X-OpenWebUI-Chat-Id": "chat-2"},
+            ).json()  # fmt: skip
+            assert by_chat["completion_id"] == events[0]["id"]
+        assert owner.delete(f"{base}/conversations", params={"chat_id": "chat-2"}).json() == {
+            "removed": 1
+        }
+        assert owner.patch(base, json={"conversation_days": None}).status_code == 200
+        assert owner.get(f"{base}/conversations").json()["data"] == []
+        log = (served.home.parent / "server.log").read_text()
+        assert "berth" not in log.lower() and "chat-1" not in log
+
+    def test_days_are_bounded(self, owner: httpx.Client, assistant: str) -> None:
+        for days in (0, 3_651):
+            refused(owner.patch(f"/v1/assistants/{assistant}", json={"conversation_days": days}))
+        assert owner.get(f"/v1/assistants/{assistant}").json()["conversation_days"] is None
+
+
+class TestInstructions:
+    def test_they_are_part_of_the_prompt_of_their_assistant_and_key_only(
+        self, owner: httpx.Client, served: Served, assistant: str, passages: list[str]
+    ) -> None:
+        def prompt_tokens(client: httpx.Client, name: str = assistant) -> int:
+            answer = ask(client, name, "What does a berth cost?", max_tokens=1)
+            tokens: int = answer.json()["usage"]["prompt_tokens"]
+            return tokens
+
+        mine = make_key(owner, scope="user", assistants=[assistant])
+        other = make_key(owner, scope="user", assistants=[assistant])
+        with served.client(mine["key"]) as me, served.client(other["key"]) as they:
+            before = prompt_tokens(me)
+            text = "Answer in the words of a pirate, please."
+            put = me.put("/v1/instructions", json={"instructions": text})
+            assert put.status_code == 200
+            assert me.get("/v1/instructions").json() == {"instructions": text}
+            with_key = prompt_tokens(me)
+            assert with_key > before == prompt_tokens(they)
+            owner.patch(f"/v1/assistants/{assistant}", json={"instructions": "Be brief. " * 20})
+            assert prompt_tokens(they) > before
+            assert prompt_tokens(me) > prompt_tokens(they)
+            owner.patch(f"/v1/keys/{mine['id']}", json={"instructions": ""})
+            assert me.get("/v1/instructions").json() == {"instructions": ""}
+            refused(me.put("/v1/instructions", json={"instructions": "x" * 2_001}))
+
+
+class TestQuestions:
+    def test_all_that_can_be_learned_from_is_listed_edited_and_taken_away(
+        self, owner: httpx.Client, assistant: str, passages: list[str]
+    ) -> None:
+        base = f"/v1/assistants/{assistant}/questions"
+        line = {"question": "old?", "relevant": [passages[0]], "not_relevant": [passages[1]]}
+        assert owner.post(base, content=json.dumps(line)).json() == {"stored": 1}
+        given = rate(owner, assistant, passages=[{"chunk_id": passages[0], "rating": 1}])
+        owner.post(f"/v1/assistants/{assistant}/feedback/{given['id']}/approve")
+        pages: list[dict[str, Any]] = []
+        after = None
+        while True:
+            where: dict[str, Any] = {"limit": 1} | ({} if after is None else {"after": after})
+            page = owner.get(base, params=where).json()
+            pages += page["data"]
+            after = page["next_after"]
+            if after is None:
+                break
+        assert [one["origin"] for one in pages] == ["upload", "feedback", "heading", "heading"]
+        assert pages == owner.get(base).json()["data"]
+        assert pages[0]["not_relevant"] == [passages[1]]
+        new = {"question": "new?", "relevant": [passages[1]], "answer": "Yes."}
+        edited = owner.put(f"{base}/{pages[0]['id']}", json=new).json()
+        assert (edited["id"], edited["question"]) == (pages[0]["id"], "new?")
+        assert edited["not_relevant"] == [] and edited["origin"] == "upload"
+        refused(owner.put(f"{base}/{pages[0]['id']}", json={**new, "relevant": ["nowhere"]}))
+        refused(owner.put(f"{base}/99999999", json=new), 404)
+        made = pages[2]
+        assert made["relevant"]
+        assert owner.delete(f"{base}/{made['id']}").status_code == 204
+        refused(owner.delete(f"{base}/{made['id']}"), 404)
+        left = [one["id"] for one in owner.get(base, params={"origin": "heading"}).json()["data"]]
+        assert left == [pages[3]["id"]]
