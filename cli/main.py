@@ -9,6 +9,7 @@ from io import TextIOWrapper
 import typer
 
 from cli import (
+    adapter_files,
     assistants,
     audit,
     coordinator,
@@ -45,6 +46,7 @@ app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
 app.add_typer(federation.app, name="federation")
+app.add_typer(adapter_files.app, name="personal")
 app.command()(evaluate)
 app.command()(plan)
 app.command()(simulate)

@@ -22,6 +22,8 @@ from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
 from federation.rows import ffa_lora
 from federation.versions import SignedVersion
+from generation.adapter_files import Lora
+from generation.ffa_lora import as_lora
 from privacy.canonical import parse_canonical
 from privacy.records import from_json
 from retrieval.embedding import Embedder
@@ -181,6 +183,44 @@ class Adoption:
         query_map = self._query_map(plan, parameters)
         before, after = self._quality(questions, None), self._quality(questions, query_map)
         return Trial(len(questions), before, after)
+
+    def served_query_map(self) -> QueryMap | None:
+        """The shared query map in use.
+
+        Raises:
+            VersionError: its files are damaged.
+        """
+        found = self._in_use(AdapterKind.RETRIEVER)
+        return None if found is None else self._query_map(*found)
+
+    def served_lora(self) -> Lora | None:
+        """The shared generator adapter in use.
+
+        Raises:
+            VersionError: its files are damaged.
+        """
+        found = self._in_use(AdapterKind.GENERATOR)
+        if found is None:
+            return None
+        plan, parameters = found
+        try:
+            basis = self._basis(plan)
+            vector = parameters_from_bytes(parameters, plan.adapter)
+            return as_lora(ffa_lora(plan.adapter, basis), basis, vector)
+        except (ValueError, OSError) as error:
+            raise VersionError(f"the version is no adapter for this generator: {error}") from error
+
+    def _in_use(self, kind: AdapterKind) -> tuple[FederationPlan, bytes] | None:
+        """The plan and the parameters of what is served of a kind to the models of now."""
+        model = self._models.get(kind)
+        with self._database.read() as session:
+            served = select(SharedVersion).where(SharedVersion.state == VersionState.SERVED)
+            for row in session.scalars(served):
+                plan = self._plan(session, row.plan_hash)
+                is_for = None if model is None else model.identity
+                if plan.adapter.kind is kind and plan.adapter.base_model == is_for:
+                    return plan, row.parameters
+        return None
 
     def pin(self, plan_hash: str, number: int) -> None:
         """Serve this version whatever the trial said, until it is refused.
