@@ -24,7 +24,7 @@ log = structlog.get_logger()
 router = APIRouter(
     prefix="/v1/assistants/{assistant}/adapters",
     tags=["Personal"],
-    responses=responses(401, 403, 404, 503),
+    responses=responses(400, 401, 403, 404, 503),
 )
 
 ZIP = "application/zip"
@@ -80,7 +80,6 @@ def export_adapter(
     "/import",
     status_code=201,
     openapi_extra=ARCHIVE,
-    responses=responses(400),
     max_body_size=LARGEST_ARCHIVE,
 )
 async def import_adapter(
