@@ -39,6 +39,7 @@ def export_adapter(
     from cli.client import Need, node_client, quoted
     from personal.exchange import LARGEST
     from storage.archives import unpack
+    from storage.files import write_private
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder} is there already and no empty folder")
@@ -47,9 +48,9 @@ def export_adapter(
         given = {"kind": kind.value, "which": which.value}
         archive = client.get(path, params=given).content
     files = unpack(archive, LARGEST)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        write_private(folder / name, content)
     if as_json:
         show_json({"folder": str(folder), "files": sorted(files)})
         return

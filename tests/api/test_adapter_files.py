@@ -267,6 +267,8 @@ def test_the_command_writes_a_folder_and_takes_it_back(allowing: Allowing, tmp_p
     run_json("personal", "export", folder, "--which", "both", home=allowing.home)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert files == combine(allowing.shared, allowing.personal).files()
+    # Made from private texts: for the owner's eyes.
+    assert {path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())} == {0}
     (folder / "README.md").write_text("About it.")
     made = run_json("personal", "import", folder, home=allowing.home)
     assert (made["kind"], made["state"]) == ("generator", "kept")
