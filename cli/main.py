@@ -9,6 +9,7 @@ from io import TextIOWrapper
 import typer
 
 from cli import (
+    adapter_files,
     assistants,
     audit,
     conversations,
@@ -47,6 +48,8 @@ app.add_typer(assistants.app, name="assistant")
 app.add_typer(documents.app, name="document")
 app.add_typer(keys.app, name="key")
 app.add_typer(questions.app, name="question")
+personal.app.command("export")(adapter_files.export_adapter)
+personal.app.command("import")(adapter_files.import_adapter)
 app.add_typer(personal.app, name="personal")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(conversations.app, name="conversation")

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 import structlog
 from pydantic import SecretStr
@@ -45,8 +46,9 @@ log = structlog.get_logger(__name__)
 class UpstreamEngine:
     """Passes replies through from an upstream server. See `Engine`.
 
-    The whole conversation and the passages of documents leave this host; adapters never do, so a
-    request that names one is refused. Nothing is retried, no redirect is followed.
+    The whole conversation and the passages of documents leave this host, see docs/models.md;
+    adapters never do, so a request that names one is refused. Nothing is retried, no redirect is
+    followed.
     """
 
     def __init__(
@@ -87,7 +89,11 @@ class UpstreamEngine:
             max_retries=0,
             timeout=limits,
             # A redirect could carry documents to a host that the owner did not choose.
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=limits),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False,
+                timeout=limits,
+                event_hooks={"request": [_say_nothing_of_this_host]},
+            ),
         )
         # Set by the environment otherwise, and not for this upstream to see.
         self._client.organization = self._client.project = None
@@ -198,3 +204,10 @@ class UpstreamEngine:
             case _:
                 reason = "sent something that is no completion"
         return UpstreamError(f"the upstream server {reason}")
+
+
+async def _say_nothing_of_this_host(request: httpx.Request) -> None:
+    """The client library would tell the operating system, the processor and Python's version."""
+    for name in [name for name in request.headers if name.lower().startswith("x-stainless-")]:
+        del request.headers[name]
+    request.headers["User-Agent"] = "alcove"

@@ -79,6 +79,8 @@ class NodeSettings(ServerSettings):
     upstream_key: SecretStr | None = None
     upstream_context: int = Field(default=8_192, ge=256)
     allow_remote_generator: bool = False
+    allow_adapter_export: bool = False
+    allow_adapter_import: bool = False
     answer_tokens: int = Field(default=160, ge=1)
     max_answer_tokens: int = Field(default=2_048, ge=1)
     max_rows: int = Field(default=4, ge=1)

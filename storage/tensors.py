@@ -27,7 +27,7 @@ def read_tensors(data: bytes, largest: int) -> dict[str, NDArray[np.float32]]:
     if len(data) > largest:
         raise ValueError(f"a file of tensors has at most {largest:,} bytes, not {len(data):,}")
     try:
-        found = safetensors.deserialize(data)
+        found = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ValueError(f"no safetensors file: {error}") from error
     tensors = {}

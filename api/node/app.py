@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from api import errors
 from api.metrics import MeasuringMiddleware
 from api.node import (
+    adapter_files,
     assistants,
     chat,
     conversations,
@@ -90,7 +91,7 @@ def create_app(
     app.add_middleware(MeasuringMiddleware, metrics=app.state.metrics)
     for feature in (
         models, chat, embeddings, search, assistants, documents, jobs, keys, federation, questions,
-        personal, feedback, conversations, instructions, health,
+        personal, feedback, conversations, instructions, adapter_files, health,
     ):  # fmt: skip
         app.include_router(feature.router)
     return app

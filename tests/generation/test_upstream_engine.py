@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from pydantic import SecretStr
 
+from generation.answer import answer
 from generation.engine import (
     EngineBusyError,
     Finished,
     GenerationRequest,
+    Message,
     PromptTooLongError,
     Started,
     TextDelta,
@@ -26,7 +29,9 @@ from generation.engine import (
     Usage,
     complete,
 )
+from generation.prompt import TAGS, build_prompt
 from generation.upstream_engine import UpstreamEngine
+from retrieval.search import Hit
 from tests.generation.oracle import ask
 
 KEY = "sk-secret-of-the-owner"
@@ -174,6 +179,55 @@ def test_the_request_carries_every_parameter_and_the_key(upstream: Upstream) -> 
     assert (sent["max_tokens"], sent["temperature"], sent["top_p"]) == (9, 0.5, 0.8)
     assert (sent["seed"], sent["stop"], sent["stream"]) == (3, ["END"], True)
     assert upstream.headers[-1]["authorization"] == f"Bearer {KEY}"
+
+
+def test_nothing_is_sent_but_what_the_docs_say(upstream: Upstream) -> None:
+    """The whole request of an answer, against the list in docs/models.md."""
+    found = Hit(
+        chunk_id="chunk-0042", document_id="document-0042", external_id="external-0042",
+        name="name-0042.md", title="Sea levels", heading="Depths", page=7, position=42,
+        text="The sea is 4,200 m deep.", score=0.4242, dense=0.8642, lexical=0.9742,
+    )  # fmt: skip
+    other = replace(found, chunk_id="chunk-0043", text="Boats are blue.", dense=0.8543)
+    conversation = (
+        Message("system", "Answer like a sailor."),
+        Message("user", "Hello!"),
+        Message("assistant", "Ahoy [1]."),
+        Message("user", "How deep is the sea?"),
+    )
+    request = GenerationRequest(conversation, max_tokens=9)
+
+    async def run() -> None:
+        engine = engine_for(upstream, "good")
+        async with aclosing(answer(engine, request, (found, other))) as events:
+            async for _ in events:
+                pass
+        await engine.close()
+
+    asyncio.run(run())
+    prompt = build_prompt(
+        conversation, (found, other), count_tokens=lambda _: 0, prompt_tokens=1, cites=True
+    ).messages
+    assert upstream.bodies[-1] == {
+        "model": "good",
+        "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
+        "max_tokens": 9,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "stop": list(TAGS),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    # Of a passage its text, title, heading and page, and neither an id, a file's name nor a score.
+    sent = json.dumps(upstream.bodies[-1])
+    assert all(part in sent for part in ("4,200 m", "Boats", "Sea levels", "Depths", "page 7"))
+    assert not any(hidden in sent for hidden in ("-004", "0.4242", "0.8642", "0.9742", "0.8543"))
+    headers = upstream.headers[-1]
+    assert headers.pop("authorization") == f"Bearer {KEY}"
+    assert headers.pop("user-agent") == "alcove"
+    assert set(headers) == {
+        "host", "connection", "accept", "accept-encoding", "content-type", "content-length"
+    }  # fmt: skip
 
 
 def test_a_reply_without_usage_is_counted_by_pieces(upstream: Upstream) -> None:
