@@ -22,7 +22,7 @@ from retrieval import query_map_files
 from retrieval.query_map import QueryMap
 from retrieval.query_map_files import read_query_map
 from storage.database import Database
-from storage.node_tables import PersonalKind, PersonalState, PersonalVersion
+from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 
 LARGEST = {**adapter_files.LARGEST, **query_map_files.LARGEST}
 """Bytes of each file that is accepted, by its name."""

@@ -15,7 +15,7 @@ from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
 from personal.tasks import LoraTask, SharedLora, Trained
 from retrieval.personal_examples import PersonalMaterial
-from storage.node_tables import PersonalKind, PersonalVersion
+from storage.example_tables import PersonalKind, PersonalVersion
 from storage.settings import PACKAGED
 
 LEAVING_SECONDS = 60.0

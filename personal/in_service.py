@@ -18,7 +18,7 @@ from personal.tasks import Task, Trained
 from retrieval import jobs
 from retrieval.personal_examples import PersonalMaterial
 from storage.database import Database
-from storage.node_tables import PersonalKind, PersonalState, PersonalVersion
+from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from retrieval.embedding import Embedder, Vectors
 from retrieval.library import Library
 from retrieval.personal_examples import PersonalMaterial
 from retrieval.query_map import QueryMap, random_basis
-from storage.node_tables import PersonalKind, PersonalVersion
+from storage.example_tables import PersonalKind, PersonalVersion
 
 OWN_RANK = 64
 """Of a map where no shared one gives the basis."""

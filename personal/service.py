@@ -22,8 +22,9 @@ from retrieval.embedding import Embedder
 from retrieval.library import Library
 from storage.database import Database
 from storage.declarative import now
+from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 from storage.home import NodeHome
-from storage.node_tables import Assistant, Job, PersonalKind, PersonalState, PersonalVersion
+from storage.node_tables import Assistant, Job
 from storage.settings import NodeSettings
 
 log = structlog.get_logger()

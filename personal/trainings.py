@@ -17,7 +17,8 @@ from personal.training import Training, TrainingFailedError, TrainingStoppedErro
 from retrieval import jobs, personal_examples
 from retrieval.personal_examples import PersonalMaterial
 from storage.database import Database, may_pass
-from storage.node_tables import ItemState, JobItem, JobKind, PersonalKind
+from storage.example_tables import PersonalKind
+from storage.node_tables import ItemState, JobItem, JobKind
 
 log = structlog.get_logger()
 

@@ -11,17 +11,14 @@ from personal.tasks import Trained
 from retrieval import jobs
 from retrieval.personal_examples import PersonalMaterial
 from storage.database import note_deletion
-from storage.node_tables import (
-    ItemState,
-    Job,
-    JobItem,
-    JobKind,
+from storage.example_tables import (
     PersonalKind,
     PersonalQuestion,
     PersonalSource,
     PersonalState,
     PersonalVersion,
 )
+from storage.node_tables import ItemState, Job, JobItem, JobKind
 
 MOST_VERSIONS = 10
 """Of a kind that an assistant keeps; the oldest that is not served goes first."""

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, selectinload
 
 from storage.database import note_deletion
 from storage.declarative import now
-from storage.node_tables import Assistant, ConversationTurn, Document, TurnPassage
+from storage.example_tables import ConversationTurn, TurnPassage
+from storage.node_tables import Assistant, Document
 
 DAY_SECONDS = 86_400
 

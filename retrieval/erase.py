@@ -16,14 +16,7 @@ from retrieval.forget import forget
 from retrieval.store import AssistantStore, Change
 from storage.database import Database, note_deletion, noted_deletions, settle_deletions
 from storage.declarative import now
-from storage.node_tables import (
-    Document,
-    ItemState,
-    Job,
-    JobItem,
-    JobKind,
-    JobState,
-)
+from storage.node_tables import Document, ItemState, Job, JobItem, JobKind, JobState
 
 log = structlog.get_logger()
 

@@ -21,15 +21,14 @@ from sqlalchemy.orm import Session, selectinload
 
 from retrieval import chunking, headings
 from storage.database import Database
-from storage.node_tables import (
-    Chunk,
-    Document,
+from storage.example_tables import (
     Feedback,
     HiddenHeading,
     LabelledQuestion,
     QuestionOrigin,
     RelevantPassage,
 )
+from storage.node_tables import Chunk, Document
 
 SUBJECT = "subject"
 """The attribute of documents that groups them."""

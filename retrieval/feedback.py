@@ -13,17 +13,16 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval import questions
 from retrieval.examples import without_marks
 from storage.database import note_deletion
-from storage.node_tables import (
-    Chunk,
+from storage.example_tables import (
     ConversationTurn,
     Feedback,
     FeedbackState,
-    Key,
     LabelledQuestion,
     QuestionOrigin,
     RatedPassage,
     RelevantPassage,
 )
+from storage.node_tables import Chunk, Key
 
 MOST_PENDING = 1_000
 """What one key may have waiting for the owner."""

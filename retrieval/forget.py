@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from retrieval import jobs
 from storage.database import note_deletion
 from storage.declarative import now
-from storage.node_tables import (
+from storage.example_tables import (
     PersonalKind,
     PersonalQuestion,
     PersonalSource,

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from retrieval.forget import forget
 from storage.database import note_deletion
-from storage.node_tables import Chunk, HiddenHeading
+from storage.example_tables import HiddenHeading
+from storage.node_tables import Chunk
 
 SHORTEST_MADE = 3
 """Words of a question that is made from a title and headings."""

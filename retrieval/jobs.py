@@ -12,7 +12,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from storage.declarative import now
-from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState, PersonalKind
+from storage.example_tables import PersonalKind
+from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState
 
 FINISHED = (ItemState.DONE, ItemState.DUPLICATE, ItemState.FAILED)
 

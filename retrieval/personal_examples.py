@@ -20,14 +20,8 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval import chunking
 from retrieval.examples import fold_of
 from retrieval.headings import question_of
-from storage.node_tables import (
-    Chunk,
-    Document,
-    HiddenHeading,
-    LabelledQuestion,
-    PersonalKind,
-    RelevantPassage,
-)
+from storage.example_tables import HiddenHeading, LabelledQuestion, PersonalKind, RelevantPassage
+from storage.node_tables import Chunk, Document
 
 MOST_EXAMPLES = 2_000
 MOST_PASSAGES = 4_096

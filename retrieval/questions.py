@@ -13,14 +13,8 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval.examples import SUBJECT
 from retrieval.forget import forget
 from storage.database import note_deletion
-from storage.node_tables import (
-    Chunk,
-    Document,
-    Feedback,
-    LabelledQuestion,
-    QuestionOrigin,
-    RelevantPassage,
-)
+from storage.example_tables import Feedback, LabelledQuestion, QuestionOrigin, RelevantPassage
+from storage.node_tables import Chunk, Document
 
 LONGEST_TEXT = 10_000
 MOST_RELEVANT = 100

@@ -14,8 +14,9 @@ from api.node.auth import ModelsDep, NodeDep, OwnedAssistant, Owner
 from api.node.node import Node
 from personal.exchange import LARGEST, AdapterExchange, NotServedError, Which
 from storage.archives import pack, unpack
+from storage.example_tables import PersonalKind, PersonalState
 from storage.keys import Principal
-from storage.node_tables import Assistant, PersonalKind, PersonalState
+from storage.node_tables import Assistant
 from storage.settings import MEBIBYTE
 
 log = structlog.get_logger()

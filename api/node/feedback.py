@@ -19,7 +19,8 @@ from api.node.open_webui import LONGEST_REASON, SHORT, OpenWebUiRating, Unusable
 from retrieval import feedback
 from retrieval.feedback import FeedbackError, NewFeedback, NothingToLearnError, TooMuchPendingError
 from retrieval.questions import LONGEST_TEXT, MOST_RELEVANT
-from storage.node_tables import Assistant, Feedback, FeedbackState
+from storage.example_tables import Feedback, FeedbackState
+from storage.node_tables import Assistant
 
 router = APIRouter(prefix="/v1", tags=["Feedback"], responses=responses(400, 401, 404))
 

@@ -13,7 +13,7 @@ from api.node.auth import ModelsDep, NodeDep, OwnedAssistant
 from api.node.jobs import JobBody, job_body
 from personal.service import PersonalError, UnknownVersionError
 from retrieval import jobs
-from storage.node_tables import PersonalKind, PersonalState
+from storage.example_tables import PersonalKind, PersonalState
 
 router = APIRouter(
     prefix="/v1/assistants/{assistant}/personal",

@@ -17,7 +17,7 @@ from api.node.node import Node
 from retrieval import headings, questions
 from retrieval.headings import MadeQuestion
 from retrieval.questions import QuestionError
-from storage.node_tables import LabelledQuestion, QuestionOrigin
+from storage.example_tables import LabelledQuestion, QuestionOrigin
 
 router = APIRouter(
     prefix="/v1/assistants/{assistant}/questions",

@@ -32,7 +32,7 @@ from retrieval.library import Library
 from retrieval.query_map import QueryMap, basis_from_bytes
 from storage.database import Database
 from storage.declarative import now
-from storage.node_tables import KnownPlan, SharedVersion, VersionState
+from storage.membership_tables import KnownPlan, SharedVersion, VersionState
 
 if TYPE_CHECKING:
     from federation.participant.shared_generator import SharedGenerator

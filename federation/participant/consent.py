@@ -14,7 +14,7 @@ from privacy.limits import RenyiFilter
 from privacy.records import from_json, to_json
 from storage.database import Database
 from storage.declarative import now
-from storage.node_tables import ConsentPolicyRow
+from storage.membership_tables import ConsentPolicyRow
 
 
 class PolicyError(ValueError):

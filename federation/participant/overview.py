@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage.node_tables import Contribution, KnownPlan, SharedVersion
+from storage.membership_tables import Contribution, KnownPlan, SharedVersion
 
 
 def plans(session: Session) -> Sequence[KnownPlan]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from federation.roster import Roster
 from federation.signed import Signed
 from privacy.signing import Domain
-from storage.node_tables import ConfirmedPeer, Membership
+from storage.membership_tables import ConfirmedPeer, Membership
 
 
 class UnknownPeerError(LookupError):

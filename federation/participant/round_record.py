@@ -15,7 +15,7 @@ from privacy.receipts import Receipt, SignedStatement
 from storage.database import Database
 from storage.declarative import now
 from storage.files import write_private
-from storage.node_tables import Contribution, FormerIdentity, KnownPlan, Outcome
+from storage.membership_tables import Contribution, FormerIdentity, KnownPlan, Outcome
 
 
 class RoundRecord:

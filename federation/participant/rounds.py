@@ -43,7 +43,7 @@ from privacy.sampling import sample_rows
 from privacy.signing import public_key_hex
 from retrieval.examples import ExampleSource
 from storage.database import Database
-from storage.node_tables import ConfirmedPeer, Outcome
+from storage.membership_tables import ConfirmedPeer, Outcome
 
 log = structlog.get_logger()
 

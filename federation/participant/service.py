@@ -36,7 +36,7 @@ from retrieval.embedding import Embedder
 from retrieval.examples import ExampleSource
 from retrieval.library import Library
 from storage.database import Database
-from storage.node_tables import FormerIdentity, Membership, MembershipState
+from storage.membership_tables import FormerIdentity, Membership, MembershipState
 from storage.settings import NodeSettings
 
 if TYPE_CHECKING:

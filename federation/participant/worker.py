@@ -36,7 +36,7 @@ from federation.signed import Signed
 from privacy.signing import Domain
 from retrieval.examples import ExampleSource
 from storage.database import Database
-from storage.node_tables import FormerIdentity, KnownPlan, Membership, MembershipState
+from storage.membership_tables import FormerIdentity, KnownPlan, Membership, MembershipState
 
 log = structlog.get_logger()
 

@@ -2,9 +2,11 @@
 
 from alembic import context
 
-from storage.node_tables import Base
+# The other two are imported for the tables that they add.
+from storage import example_tables, membership_tables, node_tables  # noqa: F401
 
 with_connection = context.config.attributes["connection"]
-context.configure(connection=with_connection, target_metadata=Base.metadata, render_as_batch=True)
+metadata = node_tables.Base.metadata
+context.configure(connection=with_connection, target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

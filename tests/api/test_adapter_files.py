@@ -31,17 +31,10 @@ from retrieval.query_map import basis_from_bytes
 from retrieval.query_map_files import query_map_files, read_query_map
 from storage.archives import pack, unpack
 from storage.database import Database
+from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 from storage.files import write_private
-from storage.node_tables import (
-    Assistant,
-    KnownPlan,
-    Membership,
-    PersonalKind,
-    PersonalState,
-    PersonalVersion,
-    SharedVersion,
-    VersionState,
-)
+from storage.membership_tables import KnownPlan, Membership, SharedVersion, VersionState
+from storage.node_tables import Assistant
 from tests.api.conftest import Served
 from tests.cli.commands import refusal, run, run_json
 from tests.federation.participant.plans import BASIS, DIMENSION, RANK, make_plan

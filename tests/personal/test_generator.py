@@ -12,7 +12,7 @@ from generation.engine import GenerationRequest, Message, complete
 from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
 from retrieval.embedding import Embedder
-from storage.node_tables import PersonalKind
+from storage.example_tables import PersonalKind
 from tests.narrow_generator import make_narrow_generator
 from tests.personal.towns import Town, open_town
 

@@ -11,7 +11,8 @@ import pytest
 from personal.service import PersonalError, UnknownVersionError
 from retrieval import questions
 from retrieval.embedding import Embedder
-from storage.node_tables import JobState, PersonalKind, PersonalState
+from storage.example_tables import PersonalKind, PersonalState
+from storage.node_tables import JobState
 from tests.nodes import files_holding, until
 from tests.personal.towns import PLACES, Town, open_town, rule, story
 

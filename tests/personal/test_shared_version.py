@@ -20,8 +20,9 @@ from federation.versions import SignedVersion, Version
 from retrieval import jobs
 from retrieval.embedding import Embedder
 from retrieval.query_map import basis_to_bytes, random_basis
+from storage.example_tables import PersonalState, PersonalVersion
 from storage.files import write_private
-from storage.node_tables import KnownPlan, Membership, PersonalState, PersonalVersion
+from storage.membership_tables import KnownPlan, Membership
 from tests.federation.participant.plans import make_plan
 from tests.nodes import until
 from tests.personal.towns import Town, open_town, rule, story

@@ -17,14 +17,9 @@ from personal.service import PersonalService
 from retrieval import questions
 from retrieval.embedding import Embedder
 from retrieval.questions import NewQuestion
+from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 from storage.files import write_private
-from storage.node_tables import (
-    Document,
-    Job,
-    PersonalKind,
-    PersonalState,
-    PersonalVersion,
-)
+from storage.node_tables import Document, Job
 from storage.settings import NodeSettings
 from tests.nodes import Node, open_node
 

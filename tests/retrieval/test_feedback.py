@@ -19,17 +19,15 @@ from retrieval.feedback import FeedbackError, NewFeedback, NothingToLearnError, 
 from retrieval.personal_examples import PersonalMaterial
 from storage import keys
 from storage.declarative import now
-from storage.node_tables import (
-    Assistant,
+from storage.example_tables import (
     ConversationTurn,
     Feedback,
     FeedbackState,
-    Key,
     LabelledQuestion,
     PersonalKind,
     QuestionOrigin,
-    Scope,
 )
+from storage.node_tables import Assistant, Key, Scope
 from tests.nodes import Node, files_holding, open_node, until
 
 SECRET = b"s" * 32

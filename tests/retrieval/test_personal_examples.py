@@ -12,7 +12,7 @@ from retrieval.personal_examples import PersonalMaterial
 from retrieval.questions import NewQuestion
 from retrieval.store import AssistantStore
 from storage.database import Database
-from storage.node_tables import PersonalKind
+from storage.example_tables import PersonalKind
 from tests.nodes import add_assistant, new_document, open_database, open_store
 from tests.retrieval.stores import put
 

@@ -11,7 +11,7 @@ from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, NodeOwner
 from federation.participant import overview
-from storage.node_tables import Outcome
+from storage.membership_tables import Outcome
 
 router = APIRouter()
 

@@ -13,7 +13,7 @@ from api.node.auth import NodeDep, NodeOwner
 from api.node.federation.refusals import refusals
 from api.node.node import Node
 from federation.roster import LONGEST_NAME, fingerprint
-from storage.node_tables import Membership, MembershipState
+from storage.membership_tables import Membership, MembershipState
 
 router = APIRouter()
 

@@ -12,7 +12,7 @@ from federation.adapter_spec import AdapterKind
 from federation.participant import overview
 from federation.participant.adoption import read_known_plan
 from privacy.guarantee import Epsilon, epsilons
-from storage.node_tables import KnownPlan
+from storage.membership_tables import KnownPlan
 
 router = APIRouter()
 

@@ -14,7 +14,7 @@ from api.node.auth import NodeDep, NodeOwner
 from federation.adapter_spec import AdapterKind
 from federation.participant import overview
 from federation.participant.adoption import VersionError, read_known_plan
-from storage.node_tables import KnownPlan, SharedVersion, VersionState
+from storage.membership_tables import KnownPlan, SharedVersion, VersionState
 
 router = APIRouter()
 

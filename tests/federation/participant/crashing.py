@@ -28,7 +28,7 @@ from federation.participant.versions import VersionSource
 from federation.secagg import Client
 from retrieval.examples import ExampleSource
 from storage.database import Database
-from storage.node_tables import Contribution, KnownPlan, Membership, Outcome
+from storage.membership_tables import Contribution, KnownPlan, Membership, Outcome
 from tests.federation.participant.plans import BASIS, PUBLIC_TEXTS
 from tests.nodes import open_database
 

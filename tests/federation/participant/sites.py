@@ -24,7 +24,7 @@ from federation.plan import FederationPlan
 from retrieval.embedding import Embedder
 from storage.coordinator_tables import Message, ParticipantState
 from storage.coordinator_tables import Participant as ParticipantRow
-from storage.node_tables import Membership, MembershipState
+from storage.membership_tables import Membership, MembershipState
 from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
 from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan

@@ -30,7 +30,7 @@ from retrieval.embedding import Embedder
 from retrieval.examples import ExampleSource, Subject
 from storage.coordinator_tables import Federation, Message, Round
 from storage.coordinator_tables import Participant as ParticipantRow
-from storage.node_tables import MembershipState, Outcome, SharedVersion, VersionState
+from storage.membership_tables import MembershipState, Outcome, SharedVersion, VersionState
 from tests.federation.participant.plans import SIZE
 from tests.federation.participant.sites import (
     LearningSite,

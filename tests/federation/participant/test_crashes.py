@@ -27,7 +27,7 @@ from federation.plan import Timing
 from privacy.budget import Step
 from retrieval.embedding import Embedder
 from storage.coordinator_tables import Message, Round
-from storage.node_tables import Contribution, MembershipState, Outcome
+from storage.membership_tables import Contribution, MembershipState, Outcome
 from tests.federation.participant.sites import (
     POLICY,
     LearningSite,

@@ -28,8 +28,7 @@ from retrieval.examples import ExampleSource
 from retrieval.questions import NewQuestion
 from storage.coordinator_tables import Round
 from storage.home import write_private
-from storage.node_tables import (
-    Chunk,
+from storage.membership_tables import (
     Contribution,
     KnownPlan,
     Membership,
@@ -38,6 +37,7 @@ from storage.node_tables import (
     SharedVersion,
     VersionState,
 )
+from storage.node_tables import Chunk
 from storage.settings import NodeSettings
 from tests.federation.participant.plans import BASIS, SIZE, make_plan
 from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until

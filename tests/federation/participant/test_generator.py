@@ -32,7 +32,7 @@ from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles
 from retrieval.examples import Example
-from storage.node_tables import VersionState
+from storage.membership_tables import VersionState
 from tests.federation.participant.plans import PUBLIC_TEXTS, make_plan
 from tests.federation.participant.sites import until
 from tests.narrow_generator import make_narrow_generator

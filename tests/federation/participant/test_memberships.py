@@ -12,7 +12,7 @@ from federation.participant.coordinator_client import UnreachableError
 from federation.plan import Timing
 from privacy.budget import Step
 from retrieval.embedding import Embedder
-from storage.node_tables import MembershipState, Outcome
+from storage.membership_tables import MembershipState, Outcome
 from tests.federation.participant.sites import joined, learning_site, member, senders, until
 from tests.federation.participant.test_crashes import answering, outcomes
 

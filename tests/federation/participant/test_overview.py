@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from federation.participant import overview
-from storage.node_tables import Contribution, KnownPlan, Membership, Outcome
+from storage.membership_tables import Contribution, KnownPlan, Membership, Outcome
 from tests.nodes import open_database
 
 PLANS = ("a" * 64, "b" * 64)

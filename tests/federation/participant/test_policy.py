@@ -17,7 +17,7 @@ from privacy.canonical import canonical_bytes
 from privacy.guarantee import epsilons
 from privacy.ledger_records import ThreatModel
 from privacy.plan import Mode
-from storage.node_tables import ConsentPolicyRow
+from storage.membership_tables import ConsentPolicyRow
 from tests.federation.participant.plans import PRIVACY, SIZE, make_plan
 from tests.nodes import open_database
 
