@@ -116,14 +116,14 @@ def run(options: Options) -> Iterator[Row]:
     if options.data is None:
         raise SystemExit("benchmarks utility needs --data DIR")
     seeds = range(QUICK_SEEDS if options.quick else SEEDS)
-    bench = _Bench(options.data)
+    bench = Bench(options.data)
     for case in (*_client_cases(), *_plain_cases(), *_document_cases()):
         yield from _rows(case, bench.outcomes(case, seeds))
     for case in (_client_cases()[0], _client_cases()[3]):
         yield from _hybrid(bench, case, seeds[:QUICK_SEEDS])
 
 
-class _Bench:
+class Bench:
     """Data sets and vectors, read when they are first needed."""
 
     def __init__(self, data: Path) -> None:
@@ -235,7 +235,7 @@ def paired_interval(before: Scores, after: Sequence[Scores]) -> tuple[float, flo
     return float(low), float(high)
 
 
-def _hybrid(bench: _Bench, case: Case, seeds: Sequence[int]) -> Iterator[Row]:
+def _hybrid(bench: Bench, case: Case, seeds: Sequence[int]) -> Iterator[Row]:
     """The node's own hybrid search, its weight fitted with and without the map."""
     outcomes = bench.outcomes(case, seeds)
     corpus, queries, _ = bench.read(case)

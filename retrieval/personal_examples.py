@@ -25,6 +25,8 @@ from storage.node_tables import Chunk, Document
 
 MOST_EXAMPLES = 2_000
 MOST_PASSAGES = 4_096
+FEWEST_DOCUMENTS = 10
+"""Fewer make no even folds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class PersonalExample:
         answer: the newest that the owner gave, if any.
         positives: rows of `PersonalMaterial.passages` that answer it, at least one.
         negatives: rows that were marked as not answering it.
-        fold: 0 to 4, by keyed hash; no shared training sees the questions of fold 0.
+        fold: 0 to 4, by keyed hash of its document: what is learnt has to help with documents that
+            nobody has asked about yet. By that of the question where documents are few.
     """
 
     example_id: bytes
@@ -137,10 +140,11 @@ class _Reader:
         kept = {text: drafts[text] for text in sorted(chosen, key=self._example_id)}
         passages = self._choose_passages(kept.values())
         rows = {text: row for row, text in enumerate(passages)}
+        folds = self._folds(kept)
         examples = tuple(
             example
             for text, draft in kept.items()
-            if (example := self._example(text, draft, rows)).positives
+            if (example := self._example(text, draft, rows, folds[text])).positives
         )
         documents = set().union(*(self._holders[text] for text in passages))
         labelled = set().union(*(draft.labelled for draft in kept.values()))
@@ -215,14 +219,31 @@ class _Reader:
         ranked = sorted(every, key=lambda text: (text not in named, self._passage_id(text)))
         return tuple(sorted(ranked[:MOST_PASSAGES], key=self._passage_id))
 
-    def _example(self, question: str, draft: _Draft, rows: dict[str, int]) -> PersonalExample:
+    def _folds(self, drafts: dict[str, _Draft]) -> dict[str, int]:
+        """Of each question, those of one document together."""
+        about = {
+            question: min(self._passage_id(text) for text in self._neighbours(draft)).hex()
+            for question, draft in drafts.items()
+        }
+        if len(set(about.values())) < FEWEST_DOCUMENTS:
+            about = dict(zip(about, about, strict=True))
+        return {question: fold_of(self._secret, name) for question, name in about.items()}
+
+    def _neighbours(self, draft: _Draft) -> Iterable[str]:
+        """All passages of the documents that hold what answers a question."""
+        holders = set().union(*(self._holders[text] for text in draft.positives))
+        return chain.from_iterable(self._of_document[document] for document in holders)
+
+    def _example(
+        self, question: str, draft: _Draft, rows: dict[str, int], fold: int
+    ) -> PersonalExample:
         return PersonalExample(
             example_id=self._example_id(question),
             question=question,
             answer=draft.answer,
             positives=tuple(sorted(rows[text] for text in draft.positives if text in rows)),
             negatives=tuple(sorted(rows[text] for text in draft.negatives if text in rows)),
-            fold=fold_of(self._secret, question),
+            fold=fold,
         )
 
     def _example_id(self, question: str) -> bytes:

@@ -83,6 +83,26 @@ def test_labels_and_headings_of_one_assistant(filled: Database, tmp_path: Path) 
     assert set(answered.passages) == passages["fees"] | passages["fire"]
 
 
+def test_questions_of_one_document_are_held_back_together(
+    database: Database, store: AssistantStore
+) -> None:
+    """What is learnt of a document must not be judged on the same document."""
+    for number in range(12):
+        put(
+            store, new_document(["Some text.", f"Of {number}."], str(number), heading=f"n {number}")
+        )
+        asked = [NewQuestion(f"{i}: {number}?", (str(number),), None, None) for i in range(4)]
+        with database.write() as session:
+            questions.add(session, 1, asked)
+        folds: dict[str, set[int]] = {}
+        for example in read(database).examples:
+            folds.setdefault(example.question.partition(": ")[2], set()).add(example.fold)
+        # Few documents would leave folds empty: there each question goes by itself.
+        together = number + 1 >= personal_examples.FEWEST_DOCUMENTS
+        assert all(len(own) == 1 for own in folds.values()) is together
+    assert len(set().union(*folds.values())) > 1
+
+
 def test_when_it_came_makes_no_difference(filled: Database, tmp_path: Path) -> None:
     """Another database has other ids of documents, passages and questions."""
     with open_database(tmp_path / "again.db") as database:
