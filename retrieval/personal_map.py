@@ -130,7 +130,7 @@ def train(
     # The loss tells strengths apart that few questions rank alike.
     best = int(losses[:-1].argmin())
     before, after = float(ranks[-1]), float(ranks[best])
-    if not (after, -losses[best]) > (before, -losses[-1]):
+    if not after > before:
         return PersonalMap(unchanged, None, before, after)
     weights = _fits(material, np.arange(len(material.questions)), basis, start)[best]
     progress(total, total)

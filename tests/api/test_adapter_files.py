@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ from tests.cli.commands import refusal, run, run_json
 from tests.federation.participant.plans import BASIS, DIMENSION, RANK, make_plan
 from tests.narrow_generator import make_narrow_generator
 from tests.served import alcove_json, start_node
+
+pytestmark = pytest.mark.long
 
 ADAPTERS = "/v1/assistants/default/adapters"
 
@@ -80,17 +82,26 @@ def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Allowing]:
         f"generator = {json.dumps(generator)}\n"
         "allow_adapter_export = true\nallow_adapter_import = true\n"
     )
-    process, url = start_node(home)
-    try:
+    with _served(home):
+        pass  # The first start makes the assistant.
+    plant = _plant(home, generator)
+    with _served(home) as url:
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=url, headers=headers, timeout=120) as client:
-            yield _plant(home, client, generator)
+            yield plant(client)
+
+
+@contextmanager
+def _served(home: Path) -> Iterator[str]:
+    process, url = start_node(home)
+    try:
+        yield url
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
 
 
-def _plant(home: Path, client: httpx.Client, generator: str) -> Allowing:
+def _plant(home: Path, generator: str) -> Callable[[httpx.Client], Allowing]:
     """A shared and a personal adapter of each kind, as they stand in the tables when served."""
     drawn = np.random.default_rng(2)
     with closing(Database(home / "node.db")) as database:
@@ -135,7 +146,11 @@ def _plant(home: Path, client: httpx.Client, generator: str) -> Allowing:
                 PersonalVersion(
                     assistant_id=assistant.id, kind=PersonalKind.GENERATOR,
                     state=PersonalState.SERVED, examples=9,
-                    config={"adapter_config": json.loads(files["adapter_config.json"])},
+                    shared=f"{generator_plan.hash}/1",
+                    config={
+                        "model": spec.base_model,
+                        "adapter_config": json.loads(files["adapter_config.json"]),
+                    },
                     parameters=files["adapter_model.safetensors"],
                 )
             )  # fmt: skip
@@ -143,12 +158,13 @@ def _plant(home: Path, client: httpx.Client, generator: str) -> Allowing:
                 PersonalVersion(
                     assistant_id=assistant.id, kind=PersonalKind.RETRIEVER,
                     state=PersonalState.SERVED, examples=9,
-                    config={"embedder": assistant.embedder, "strength": 1.0},
+                    shared=f"{map_plan.hash}/1",
+                    config={"model": assistant.embedder, "strength": 1.0},
                     parameters=save({"basis": basis_from_bytes(BASIS), "weights": weights[1]}),
                 )
             )  # fmt: skip
     shared = as_lora(spec, basis, vector)
-    return Allowing(
+    return lambda client: Allowing(
         home, client, generator, assistant.embedder, shared, personal, weights[0], weights[1]
     )
 

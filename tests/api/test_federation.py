@@ -180,7 +180,7 @@ class TestQuestions:
         key = owner.post("/v1/keys", json=given).json()["key"]
         with served.client(key) as other:
             assert other.get(f"/v1/assistants/{assistant}/questions").status_code == 404
-            assert other.get("/v1/assistants/elsewhere/questions").json() == {"data": []}
+            assert other.get("/v1/assistants/elsewhere/questions").json()["data"] == []
         owner.delete("/v1/assistants/elsewhere")
 
 

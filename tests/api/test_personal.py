@@ -81,6 +81,7 @@ def test_too_little_is_refused(owner: httpx.Client, assistant: str) -> None:
     assert code(owner.post(path, json={"adapters": []})) == (400, "invalid_request")
 
 
+@pytest.mark.long
 def test_a_schedule_trains_by_itself(owner: httpx.Client, taught: str) -> None:
     assert owner.put(f"{taught}/schedule", json={"hours": 1}).json() == {"hours": 1}
     assert owner.get(taught).json()["schedule_hours"] == 1
@@ -107,6 +108,7 @@ def test_only_owners_of_the_assistant_may(
         assert [one.status_code for one in refused] == [status] * len(refused)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_killed_node_goes_on_with_its_training(tmp_path: Path) -> None:
     home = tmp_path / "home"

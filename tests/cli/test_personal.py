@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.commands import refusal, run, run_json
 from tests.cli.conftest import Served
 from tests.personal.towns import PLACES, question, rule, story
 
 
+@pytest.mark.long
 def test_train_list_serve_reset(served: Served, tmp_path: Path) -> None:
     home = served.home
     folder = tmp_path / "town"

@@ -189,6 +189,7 @@ def test_a_shared_adapter_of_another_model_is_refused(narrow: ModelFiles, tmp_pa
         train(narrow, LEARNED, HELD_BACK, folder, 5, ignore)
 
 
+@pytest.mark.long
 def test_a_few_answers_teach_the_packaged_model_their_style(
     model_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

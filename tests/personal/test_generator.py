@@ -36,6 +36,7 @@ def reply(engine: TransformersEngine, adapters: tuple[str, ...]) -> str:
     return asyncio.run(complete(engine, request))[0]
 
 
+@pytest.mark.long
 def test_it_is_trained_served_and_withdrawn(town: tuple[Town, TransformersEngine]) -> None:
     opened, engine = town
     first, other = opened.node.assistant(), opened.node.assistant("other")

@@ -87,6 +87,7 @@ def test_too_little_to_learn_from_is_refused(town: Town) -> None:
         town.personal.train(1, [PersonalKind.GENERATOR])
 
 
+@pytest.mark.long
 def test_what_is_not_better_is_not_served(town: Town) -> None:
     """The embedder finds each story first already: nothing can be better than an MRR of 1."""
     other = town.node.assistant("other")
@@ -122,6 +123,7 @@ class TestErasure:
         assert version is not None
         return plain, version.parameters
 
+    @pytest.mark.long
     def test_a_document_takes_the_adapter_with_it(
         self, town: Town, tmp_path: Path, clean: tuple[list[tuple[str, float]], bytes]
     ) -> None:
@@ -169,6 +171,7 @@ class TestErasure:
         version = town.served(1)
         assert version is not None and version.parameters == wanted
 
+    @pytest.mark.long
     def test_an_example_takes_the_adapter_with_it(
         self, town: Town, taught: Path, tmp_path: Path, embedder: Embedder
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from federation.adapter_spec import (
     AdapterKind,
@@ -66,6 +67,7 @@ def version(plan: FederationPlan, number: int) -> SignedVersion:
     return Signed(record, "c0" * 32, "")
 
 
+@pytest.mark.long
 def test_it_is_trained_anew_when_the_shared_version_changes(
     tmp_path: Path, embedder: Embedder
 ) -> None:

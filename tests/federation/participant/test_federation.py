@@ -93,6 +93,7 @@ def released(site: LearningSite) -> bool:
     return any(round_.stage == Stage.RELEASED for round_ in rounds)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_three_nodes_train_a_version_and_each_decides_to_serve_it(
     tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
