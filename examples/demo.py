@@ -1,4 +1,4 @@
-"""`make demo`: a node from nothing, asked over HTTP, and then a federation of three."""
+"""`make demo`: a node from nothing, asked over HTTP, taught, and then a federation of three."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from openai import APIStatusError, OpenAI
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from examples import federation_demo
+from examples import federation_demo, feedback_demo
 from examples.processes import DemoError, alcove_json, checked, console, serve, step
 
 EXAMPLES = Path(__file__).parent
@@ -55,6 +55,10 @@ def main() -> None:
         ask_all(url, keys)
         show_separation(url, keys)
         show_erasure(owner, home)
+        learner = ORGANISATIONS[-1]
+        headers = {"Authorization": f"Bearer {keys[learner]}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=120) as user:
+            feedback_demo.run(owner, user, learner, answerable(learner))
         federation_folder = Path(tempfile.mkdtemp(prefix="alcove-federation-"))
         cleaning.callback(shutil.rmtree, federation_folder, ignore_errors=True)
         federation_demo.run(federation_folder, generator=chosen.generator)
@@ -97,13 +101,16 @@ def ingest(owner: httpx.Client, name: str) -> None:
         raise DemoError(f"not ingested: {failed}")
 
 
+def answerable(name: str) -> list[dict[str, Any]]:
+    """The questions that an organisation's documents answer."""
+    return [row for row in QUESTIONS if row["organisation"] == name and row["answer"]]
+
+
 def ask_all(url: str, keys: dict[str, str]) -> None:
     """Ask with the official client; every cited passage must be one that was returned."""
     for name, key in keys.items():
         client = OpenAI(base_url=f"{url}/v1", api_key=key)
-        own = [row for row in QUESTIONS if row["organisation"] == name]
-        answerable = [row for row in own if row["answer"]]
-        for row in answerable[:QUESTIONS_EACH]:
+        for row in answerable(name)[:QUESTIONS_EACH]:
             ask(client, name, row["question"])
     unanswerable = next(row for row in QUESTIONS if not row["answer"])
     step("A question that no document answers")
@@ -160,7 +167,7 @@ def show_erasure(owner: httpx.Client, home: Path) -> None:
     """Erase a document and look for its words in every file of the node."""
     step("Erasing a document")
     name = ORGANISATIONS[0]
-    row = next(row for row in QUESTIONS if row["organisation"] == name and row["answer"])
+    row = answerable(name)[0]
     search = {"assistant": name, "query": row["question"], "limit": 1}
     found = checked(owner.post("/v1/search", json=search))["data"][0]
     console.print(f"before, the question finds: {found['name']}")
