@@ -27,15 +27,8 @@ from storage.database import (
     sqlite_engine,
     upgrade,
 )
-from storage.node_tables import (
-    Assistant,
-    Base,
-    Document,
-    Key,
-    LabelledQuestion,
-    QuestionOrigin,
-    Scope,
-)
+from storage.example_tables import LabelledQuestion, QuestionOrigin
+from storage.node_tables import Assistant, Base, Document, Key, Scope
 from tests.nodes import add_assistant, files_holding, open_database
 
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
