@@ -60,18 +60,32 @@ def show_json(value: Any) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows, for a pipe with tabs between the cells; None is an empty cell."""
+    """Print rows, for a pipe with tabs between the cells; None is an empty cell.
+
+    Where a terminal is too narrow for a line each, every row is a block of named cells.
+    """
     cells = [["" if cell is None else clean(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *cells):
             print("\t".join(" ".join(cell.split()) for cell in row))  # noqa: T201
         return
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    console = Console(highlight=False, markup=False, emoji=False)
+    table = Table(*columns, box=None, header_style="bold", padding=(0, 2, 0, 0))
     for row in cells:
         table.add_row(*row)
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    # Measured for a terminal without an end, since it never is wider than the terminal.
+    endless = console.options.update(max_width=sys.maxsize)
+    if console.measure(table, options=endless).maximum <= console.width:
+        console.print(table)
+        return
+    for row in cells:
+        block = Table.grid(padding=(0, 2, 0, 0))
+        block.add_column(style="bold")
+        block.add_column(overflow="fold")
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                block.add_row(column, cell)
+        console.print(block, "")
 
 
 def when(seconds: int | None) -> str | None:
