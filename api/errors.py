@@ -36,6 +36,11 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+def _encodable(text: str) -> str:
+    """`text` with half surrogate pairs, which a client's JSON may hold, spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class ApiError(Exception):
     """A refusal that knows its status.
 
@@ -62,7 +67,10 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         return ErrorBody(
             error=ErrorDetail(
-                message=self.message, type=_type(self.status), param=self.param, code=self.code
+                message=_encodable(self.message),
+                type=_type(self.status),
+                param=None if self.param is None else _encodable(self.param),
+                code=self.code,
             )
         ).model_dump()
 

@@ -141,7 +141,7 @@ class AdapterExchange:
         if served is not None and served.query_map.basis.tobytes() != query_map.basis.tobytes():
             raise ValueError("the query map is on another basis than the shared one in use")
         parameters = save({"basis": query_map.basis, "weights": query_map.weights})
-        return {"embedder": model.identity}, parameters
+        return {"model": model.identity}, parameters
 
     def _shared_query_map(self) -> QueryMap:
         served = self._federation.shared_map
@@ -194,7 +194,8 @@ def _read_lora(model: BaseModel, files: Mapping[str, bytes]) -> tuple[dict[str, 
     location = find_model(None if model.source == PACKAGED else model.source).location
     lora.check_fits(describe_modules(location, sorted(lora.factors)))
     made = replace(lora, base_model=model.identity).files()
-    return {"adapter_config": json.loads(made[CONFIG_FILE])}, made[TENSORS_FILE]
+    config = {"model": model.identity, "adapter_config": json.loads(made[CONFIG_FILE])}
+    return config, made[TENSORS_FILE]
 
 
 def _is_same_model(said: str, identity: str) -> bool:

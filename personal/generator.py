@@ -55,7 +55,7 @@ class PersonalLoras:
 
     @property
     def served(self) -> dict[int, int]:
-        return {assistant_id: number for assistant_id, (number, _) in self._served.items()}
+        return {assistant_id: number for assistant_id, (number, _) in dict(self._served).items()}
 
     def adapters(self, assistant_id: int, shared: tuple[str, ...]) -> tuple[str, ...]:
         """The shared adapters with the assistant's own, if that was trained beside just these."""
@@ -67,12 +67,11 @@ class PersonalLoras:
         from retrieval.personal_map import MIN_EXAMPLES
 
         count = len(material.examples)
-        held_back = sum(example.fold == 0 for example in material.examples)
-        if count >= MIN_EXAMPLES and 0 < held_back < count:
+        if count >= MIN_EXAMPLES and len({example.fold for example in material.examples}) > 1:
             return None
         return (
-            f"a personal generator needs {MIN_EXAMPLES} examples with an answer, some of which are"
-            f" held back; there are {count}, and {held_back} held back"
+            f"a personal generator needs {MIN_EXAMPLES} examples with an answer, of which some can"
+            f" be held back; there are {count}"
         )
 
     def task(self, assistant_id: int, material: PersonalMaterial) -> tuple[LoraTask, str | None]:

@@ -112,6 +112,7 @@ class InService:
         and is to be trained anew.
         """
         with self._turn:
+            self.withdraw_deleted()
             has_asked = self._retire()
             with self._database.read() as session:
                 wanted = versions.served(session)
@@ -130,7 +131,8 @@ class InService:
             return
         try:
             side.prepare(version)
-        except (ValueError, OSError):
+        except Exception:
+            # One that cannot be loaded must not keep the node from starting.
             log.exception("a personal adapter cannot be served", version=number)
             return
         with self._lock:

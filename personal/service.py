@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from federation.adapter_spec import AdapterKind
 from federation.participant.identity import FederationHome
@@ -58,7 +58,6 @@ class PersonalService:
         self._home = home
         self._federation = federation
         self._sides: dict[PersonalKind, Side] = {}
-        self._library: Library | None = None
         self._secret = b""
         self._in_service = InService(database, self._sides)
         self._trainings: Trainings | None = None
@@ -77,7 +76,6 @@ class PersonalService:
         home = FederationHome(self._home.root / "federation")
         home.create()
         self._secret = home.secret()
-        self._library = library
         maps = PersonalMaps(settings.embedder, embedder, library, self._federation)
         self._sides[maps.kind] = maps
         self._add_generator(settings, engine)
@@ -130,6 +128,7 @@ class PersonalService:
             UnknownVersionError: the assistant has none of this number.
             PersonalError: it was worse, or belongs to another shared version or model.
         """
+        self._check_imported(number)
         with self._database.write() as session:
             version = session.get(PersonalVersion, number)
             if version is None or version.assistant_id != assistant_id:
@@ -142,7 +141,6 @@ class PersonalService:
             if side is not None and version.config.get("imported"):
                 # It was trained elsewhere; the owner says that it belongs beside this one.
                 version.shared = side.shared
-                version.config = {**version.config, "model": side.model}
             if side is None or not fits(side, version):
                 raise PersonalError(
                     "other_shared_version",
@@ -158,8 +156,6 @@ class PersonalService:
         """Delete all versions of an assistant physically, and give up its trainings."""
         with self._database.write() as session:
             versions.remove_all(session, assistant_id)
-        if self._library is not None:
-            self._library.blank_deletions()
 
     def schedule(self, assistant_id: int, hours: int | None) -> None:
         """Train every so many hours if something has changed; None: only when asked."""
@@ -167,6 +163,20 @@ class PersonalService:
             session.get_one(Assistant, assistant_id).personal_hours = hours
         self._looked.pop(assistant_id, None)
         self._wake.set()
+
+    def _check_imported(self, number: int) -> None:
+        """Raises PersonalError if an imported version does not fit what is served now."""
+        with self._database.read() as session:
+            version = session.get(
+                PersonalVersion, number, options=[undefer(PersonalVersion.parameters)]
+            )
+        side = None if version is None else self._sides.get(version.kind)
+        if version is None or side is None or not version.config.get("imported"):
+            return
+        try:
+            side.prepare(version)
+        except (ValueError, OSError) as error:
+            raise PersonalError("does_not_fit", str(error)) from error
 
     def _add_generator(self, settings: NodeSettings, engine: Engine | None) -> None:
         from generation.transformers_engine import TransformersEngine

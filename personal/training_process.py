@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from personal.tasks import Failed, LoraTask, MapTask, Progress, Task, Trained
 from retrieval.embedding import Embedder, EmbedderError, TextVectors, Vectors
-from retrieval.personal_examples import PersonalExample
+from retrieval.personal_examples import PersonalExample, held_back_fold
 from storage import niced_process
 
 Report = Callable[[int, int], None]
@@ -88,6 +88,7 @@ def _lora(task: LoraTask, report: Report) -> Trained:
         passages = tuple(bare_passage(task.passages[row]) for row in one.positives)
         return GeneratorExample(one.example_id, one.question, passages, one.answer or "")
 
+    held_back = held_back_fold(task.examples)
     with tempfile.TemporaryDirectory(dir=task.folder) as place:
         folder = None
         if task.shared is not None:
@@ -95,8 +96,8 @@ def _lora(task: LoraTask, report: Report) -> Trained:
             write_peft_folder(folder, task.shared.lora, task.shared.basis, task.shared.vector)
         made = personal_lora.train(
             task.files,
-            [example(one) for one in task.examples if one.fold],
-            [example(one) for one in task.examples if not one.fold],
+            [example(one) for one in task.examples if one.fold != held_back],
+            [example(one) for one in task.examples if one.fold == held_back],
             folder,
             task.seed,
             report,

@@ -144,7 +144,11 @@ class Trainings:
         # Whoever sees that the job is done finds the version in service.
         self._on_stored()
         with self._database.write() as session:
-            versions.finish(session, attempt.item_id, version)
+            # An erasure, or another shared version, found this item open and asked for no other.
+            if self._is_void(session, attempt):
+                _set_pending(session, attempt.item_id)
+            else:
+                versions.finish(session, attempt.item_id, version)
 
     def _is_void(self, session: Session, attempt: _Attempt) -> bool:
         item = session.get(JobItem, attempt.item_id)

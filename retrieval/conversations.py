@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, or_, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from storage.database import note_deletion
 from storage.declarative import now
@@ -108,9 +108,19 @@ def remove(session: Session, assistant_id: int, chat_id: str | None = None) -> i
 
 
 def erase_about(session: Session, document_id: str) -> None:
-    """Erase the turns whose answers were written with a document at hand."""
-    about = select(TurnPassage.turn_id).where(TurnPassage.document_id == document_id).distinct()
-    _erase(session, session.scalars(about).all())
+    """Erase the turns whose answers were written with a document at hand, and all others of their
+    chats: an answer may repeat what an earlier one quoted."""
+    about = select(TurnPassage.turn_id).where(TurnPassage.document_id == document_id)
+    named = aliased(ConversationTurn)
+    same_chat = (
+        select(named.id)
+        .where(named.id.in_(about))
+        .where(named.assistant_id == ConversationTurn.assistant_id)
+        .where(named.key_id == ConversationTurn.key_id)
+        .where(named.chat_id == ConversationTurn.chat_id)
+    )
+    own = select(ConversationTurn.id).where(or_(ConversationTurn.id.in_(about), same_chat.exists()))
+    _erase(session, session.scalars(own).all())
 
 
 def expired(session: Session) -> list[str]:

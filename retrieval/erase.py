@@ -21,6 +21,8 @@ from storage.node_tables import Document, ItemState, Job, JobItem, JobKind, JobS
 log = structlog.get_logger()
 
 BEYOND_THE_SOFTWARE = (
+    "texts that somebody typed into feedback without naming a passage, and adapters that were"
+    " imported",
     "copies outside the node's folder: backups, file-system snapshots, swap and what was "
     "exported or quoted in answers",
     "blocks that the file system or an SSD keeps after they were overwritten or released; "
@@ -150,12 +152,15 @@ def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
         select(JobItem.job_id, JobItem.upload).where(about, JobItem.upload.is_not(None))
     ).all()
     if item.document_id is not None:
-        forgotten = forget(change.session, documents=[item.document_id])
+        # A version may have learned of feedback to an answer that only read the document.
+        forgotten = [
+            *forget(change.session, documents=[item.document_id]),
+            *feedback.erase_about(change.session, item.document_id),
+            *questions.erase_about(change.session, item.document_id),
+        ]
         if forgotten:
             told = (item.job.result or {}).get("personal", [])
             item.job.result = {"personal": [*told, *forgotten]}
-        feedback.erase_about(change.session, item.document_id)
-        questions.erase_about(change.session, item.document_id)
         conversations.erase_about(change.session, item.document_id)
     item.chunks = change.remove(document.id) if document is not None else item.chunks or 0
     item.state = ItemState.DONE

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval import chunking, headings
 from storage.database import Database
 from storage.example_tables import (
+    SOURCES,
     Feedback,
     HiddenHeading,
     LabelledQuestion,
@@ -194,12 +195,17 @@ class _Material:
         """Question, answer and the passages that answer it: those of the owner first."""
         for labelled in self._labelled:
             # A question about several subjects belongs to none of them.
-            if self._names(labelled) <= self._documents:
+            if self._is_told(labelled) and self._names(labelled) <= self._documents:
                 relevant, _ = _marked(labelled, self._chunks)
                 if relevant:
                     yield labelled.text, self._answer(labelled), relevant
         for heading, chunks in _made(self._chunks, self._hidden).items():
             yield heading, None, chunks
+
+    def _is_told(self, labelled: LabelledQuestion) -> bool:
+        """Whether it is known what was read for the answer; else it may hold any subject's text."""
+        given = self._given.get(labelled.id)
+        return given is None or SOURCES in given.details
 
     def _names(self, labelled: LabelledQuestion) -> set[str]:
         """The documents that a question is about."""
@@ -217,7 +223,8 @@ class _Material:
         given = self._given.get(labelled.id)
         if given is None or given.answer is None or labelled.answer is None:
             return labelled.answer
-        return None if labelled.answer == without_marks(given.answer) else labelled.answer
+        generated = without_marks(given.answer)
+        return None if without_marks(labelled.answer) == generated else labelled.answer
 
 
 def without_marks(answer: str) -> str:

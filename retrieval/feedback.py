@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session, selectinload
 
 from retrieval import questions
 from retrieval.examples import without_marks
+from retrieval.forget import Forgotten
 from storage.database import note_deletion
 from storage.example_tables import (
+    SOURCES,
     ConversationTurn,
     Feedback,
     FeedbackState,
@@ -27,8 +29,6 @@ from storage.node_tables import Chunk, Key
 MOST_PENDING = 1_000
 """What one key may have waiting for the owner."""
 
-SOURCES = "sources"
-"""In `Feedback.details`: the passages that the marks [1], [2], ... of the answer stand for."""
 
 _MARK = re.compile(r"\[(\d+)\]")
 
@@ -108,12 +108,6 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
             raise FeedbackError(
                 "passages", f"there is no passage {chunk_id!r} in this assistant, or no more"
             )
-    if completion_id is not None:
-        same = _by(assistant_id, key_id).where(Feedback.completion_id == completion_id)
-        erase(session, session.scalars(same).all())
-    trusted = key is None or key.feedback_is_approved
-    if not trusted:
-        _check_pending(session, key_id)
     details = dict(new.details)
     if new.chat_id is not None:
         details["chat_id"] = new.chat_id
@@ -134,6 +128,11 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
             for name in named
         ],
     )
+    if (same := _sent_before(session, given)) is not None:
+        return same
+    trusted = key is None or key.feedback_is_approved
+    if not trusted:
+        _check_pending(session, key_id)
     session.add(given)
     session.flush()
     if trusted:
@@ -143,6 +142,33 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
         except NothingToLearnError:
             session.flush()
     return given
+
+
+def _sent_before(session: Session, given: Feedback) -> Feedback | None:
+    """What the same key said of the same completion: as it stands if it was the same, so that what
+    the owner decided about it stands too; else it is erased."""
+    if given.completion_id is None:
+        return None
+    own = select(Feedback).where(
+        Feedback.assistant_id == given.assistant_id,
+        Feedback.key_id == given.key_id,
+        Feedback.completion_id == given.completion_id,
+    )
+    before = session.scalars(own.options(selectinload(Feedback.passages))).all()
+    for row in before:
+        if _told(row) == _told(given):
+            return row
+    erase(session, [row.id for row in before])
+    return None
+
+
+def _told(given: Feedback) -> tuple[object, ...]:
+    """All that the client said."""
+    ratings = [(item.passage, item.rating) for item in given.passages]
+    return (
+        given.question, given.answer, given.rating, given.reason, given.corrected_answer,
+        given.details, ratings,
+    )  # fmt: skip
 
 
 def approve(session: Session, given: Feedback) -> LabelledQuestion:
@@ -246,33 +272,29 @@ def remove_all(session: Session, assistant_id: int) -> int:
     return _remove(session, Feedback.assistant_id == assistant_id)
 
 
-def erase_about(session: Session, document_id: str) -> None:
-    """Erase the feedback to answers that a document was cited or read for."""
+def erase_about(session: Session, document_id: str) -> Forgotten:
+    """Erase the feedback to answers that a document was cited or read for; see `forget`."""
     about = select(RatedPassage.feedback_id).where(RatedPassage.document_id == document_id)
-    erase(session, session.scalars(about.distinct()).all())
+    return erase(session, session.scalars(about.distinct()).all())
 
 
-def erase(session: Session, ids: Collection[int]) -> None:
-    """Erase feedback by id, with the examples that were made of it."""
-    if ids:
-        made = select(Feedback.question_id).where(
-            Feedback.id.in_(ids), Feedback.question_id.is_not(None)
-        )
-        questions.erase(session, [one for one in session.scalars(made) if one is not None])
-        session.execute(delete(Feedback).where(Feedback.id.in_(ids)))
-        note_deletion(session)
+def erase(session: Session, ids: Collection[int]) -> Forgotten:
+    """Erase feedback by id, with the examples that were made of it; see `forget`."""
+    if not ids:
+        return []
+    made = select(Feedback.question_id).where(
+        Feedback.id.in_(ids), Feedback.question_id.is_not(None)
+    )
+    forgotten = questions.erase(session, [one for one in session.scalars(made) if one is not None])
+    session.execute(delete(Feedback).where(Feedback.id.in_(ids)))
+    note_deletion(session)
+    return forgotten
 
 
 def _remove(session: Session, *which: Any) -> int:
     ids = session.scalars(select(Feedback.id).where(*which)).all()
     erase(session, ids)
     return len(ids)
-
-
-def _by(assistant_id: int, key_id: str | None) -> Any:
-    return select(Feedback.id).where(
-        Feedback.assistant_id == assistant_id, Feedback.key_id == key_id
-    )
 
 
 def _turn(

@@ -20,16 +20,16 @@ from storage.example_tables import (
     PersonalVersion,
 )
 
+Forgotten = list[dict[str, Any]]
+"""For each version its kind, its number, when it went out of service, and the job that trains the
+next one, None if it was not served: the part "personal" of an erasure's receipt."""
+
 
 def forget(
     session: Session, *, documents: Collection[str] = (), questions: Collection[int] = ()
-) -> list[dict[str, Any]]:
+) -> Forgotten:
     """Delete every personal version on which one of these had an influence, in the transaction
     that erases it; one that was served is to be trained again.
-
-    Returns:
-        For each version its kind, its number, when it went out of service, and the job that trains
-        the next one, None if it was not served: the part "personal" of an erasure's receipt.
     """
     of_documents = select(PersonalSource.version_id).where(
         PersonalSource.document_id.in_(documents)

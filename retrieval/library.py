@@ -90,6 +90,8 @@ class Library:
                 self._stale.add(assistant.id)
         self.searcher = Searcher(database, self._stores, embedder, reranker)
         self._eraser = Eraser(database, self._stores, self._home.uploads)
+        # Rows are deleted in many places; their bytes are blanked by one.
+        database.on_deletion(self._eraser.wake)
         self._ingester = Ingester(
             database, self._stores, embedder, parser, self._home.uploads, self._stored
         )
@@ -220,10 +222,6 @@ class Library:
             )
             documents: dict[int, str] = dict(session.execute(own).all())
         return [[documents[i] for i, _ in hits if i in documents] for hits in found]
-
-    def blank_deletions(self) -> None:
-        """Have the bytes of rows that were deleted elsewhere blanked, as an erasure does."""
-        self._eraser.wake()
 
     def purge_conversations(self) -> None:
         """Erase conversations that are older than their owner wants them kept."""

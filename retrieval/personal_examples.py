@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -84,6 +84,15 @@ def read(
         secret: the node's, of 32 bytes; see `ExampleSource`.
     """
     return _Reader(session, assistant_id, kind, secret).material()
+
+
+def held_back_fold(examples: Sequence[PersonalExample]) -> int:
+    """The fold that a training which holds back one only holds back: the first that has any.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    return min(example.fold for example in examples)
 
 
 def is_there(session: Session, assistant_id: int, material: PersonalMaterial) -> bool:

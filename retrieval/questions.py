@@ -11,7 +11,7 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval.examples import SUBJECT
-from retrieval.forget import forget
+from retrieval.forget import Forgotten, forget
 from storage.database import note_deletion
 from storage.example_tables import Feedback, LabelledQuestion, QuestionOrigin, RelevantPassage
 from storage.node_tables import Chunk, Document
@@ -161,8 +161,8 @@ def remove_all(session: Session, assistant_id: int, subject: str | None) -> int:
     return _remove(session, assistant_id, LabelledQuestion.subject == subject)
 
 
-def erase_about(session: Session, document_id: str) -> None:
-    """Erase the questions that were made from a document, and may quote it.
+def erase_about(session: Session, document_id: str) -> Forgotten:
+    """Erase the questions that were made from a document, and may quote it; see `forget`.
 
     One that was uploaded with the document as no answer stays, without that mark: it belongs to the
     subject of what answers it, whose row must not follow from this one's.
@@ -178,15 +178,17 @@ def erase_about(session: Session, document_id: str) -> None:
             ),
         )
     )
-    erase(session, session.scalars(about).all())
+    return erase(session, session.scalars(about).all())
 
 
-def erase(session: Session, ids: Collection[int]) -> None:
-    """Erase questions by id: every labelled question that goes, goes through here."""
-    if ids:
-        forget(session, questions=ids)
-        session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(ids)))
-        note_deletion(session)
+def erase(session: Session, ids: Collection[int]) -> Forgotten:
+    """Erase questions by id: every labelled question that goes, goes through here; see `forget`."""
+    if not ids:
+        return []
+    forgotten = forget(session, questions=ids)
+    session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(ids)))
+    note_deletion(session)
+    return forgotten
 
 
 def _remove(session: Session, assistant_id: int, *which: Any) -> int:

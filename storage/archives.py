@@ -39,6 +39,8 @@ def unpack(data: bytes, largest: Mapping[str, int]) -> dict[str, bytes]:
                         f"the archive holds {entry.filename[:100]!r}; accepted are, once each:"
                         f" {', '.join(sorted(largest))}"
                     )
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{entry.filename} is compressed by another way than deflate")
                 files[entry.filename] = _read(archive, entry, largest[entry.filename])
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise ValueError(f"no zip archive that can be read: {error}") from error

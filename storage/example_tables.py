@@ -54,6 +54,10 @@ class FeedbackState(StrEnum):
     REJECTED = "rejected"
 
 
+SOURCES = "sources"
+"""In `Feedback.details`: the passages that the answer's marks [1], [2], ... stand for, if known."""
+
+
 class Feedback(Base):
     """What somebody thought of an answer; `rating` is 1 or -1, or 0 if passages alone are rated."""
 

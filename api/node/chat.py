@@ -91,7 +91,11 @@ async def complete(
     completion_id = f"chatcmpl-{secrets.token_hex(12)}"
 
     async def keep(final: Answer) -> None:
-        if keeper is not None and not is_helper_task(wanted.messages):
+        # Without a chat's name nothing tells where a repeated quotation came from.
+        is_begun = any(message.role == "assistant" for message in wanted.messages)
+        if is_helper_task(wanted.messages) or (is_begun and chat_id is None):
+            return
+        if keeper is not None:
             read = tuple((hit.chunk_id, hit.document_id) for hit in final.passages)
             question = wanted.messages[-1].content
             turn = NewTurn(completion_id, keeper.key_id, chat_id, question, final.text, read)

@@ -106,5 +106,4 @@ def erase_conversations(
     """Erase all of them, or one chat."""
     with node.database.write() as session:
         removed = conversations.remove(session, assistant.id, chat_id)
-    node.blank_deletions()
     return RemovedTurns(removed=removed)

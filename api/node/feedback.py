@@ -140,9 +140,7 @@ def give_feedback(
             raise ApiError(400, "invalid_feedback", str(error), param=error.field) from error
         except TooMuchPendingError as error:
             raise ApiError(429, "too_much_pending", str(error), retry_after=3_600) from error
-        answer = _body(given, assistant.name)
-    node.blank_deletions()
-    return answer
+        return _body(given, assistant.name)
 
 
 @router.get("/feedback")
@@ -165,7 +163,6 @@ def erase_own(node: NodeDep, caller: Caller, feedback_id: FeedbackId) -> Respons
         key = own_key(session, caller)
         if not feedback.remove_own(session, None if key is None else key.id, feedback_id):
             raise _unknown(feedback_id)
-    node.blank_deletions()
     return Response(status_code=204)
 
 
@@ -217,9 +214,7 @@ def reject_feedback(
     with node.database.write() as session:
         given = _get(feedback.get(session, assistant.id, feedback_id), feedback_id)
         feedback.reject(session, given)
-        answer = _body(given, assistant.name)
-    node.blank_deletions()
-    return answer
+        return _body(given, assistant.name)
 
 
 @router.delete(
@@ -230,7 +225,6 @@ def erase_feedback(node: NodeDep, assistant: OwnedAssistant, feedback_id: Feedba
     with node.database.write() as session:
         if not feedback.remove(session, assistant.id, feedback_id):
             raise _unknown(feedback_id)
-    node.blank_deletions()
     return Response(status_code=204)
 
 
@@ -239,7 +233,6 @@ def erase_all_feedback(node: NodeDep, assistant: OwnedAssistant) -> Removed:
     """Erase all that was given to an assistant, with the examples that were made of it."""
     with node.database.write() as session:
         removed = feedback.remove_all(session, assistant.id)
-    node.blank_deletions()
     return Removed(removed=removed)
 
 

@@ -105,11 +105,6 @@ class Node:
         self.models = Models(embedder, library, engine)
         return self.models
 
-    def blank_deletions(self) -> None:
-        """Have what was deleted blanked in all files; without loaded models the next start does."""
-        if self.models is not None:
-            self.models.library.blank_deletions()
-
     def close(self) -> None:
         self.personal.close()
         self.federation.close()

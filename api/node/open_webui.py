@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from retrieval.feedback import NewFeedback
-from retrieval.questions import LONGEST_TEXT
+from retrieval.questions import LONGEST_TEXT, MOST_RELEVANT
 
-PASSAGE = re.compile(r"/v1/passages/([^/?#]{1,100})")
+PASSAGE = re.compile(r"/v1/passages/([A-Za-z0-9_.-]{1,100})")
 SHORT = 300
 LONGEST_REASON = 2_000
 
@@ -85,6 +85,8 @@ def _sources(events: Any) -> tuple[str, ...]:
             match = PASSAGE.fullmatch(str(_object(one).get("source")))
             if match is not None:
                 found.append(match[1])
+    if len(found) > MOST_RELEVANT:
+        raise UnusableRecordError(f"the answer has more than {MOST_RELEVANT} sources")
     return tuple(dict.fromkeys(found))
 
 
@@ -92,6 +94,10 @@ def _text(message: Mapping[str, Any], what: str) -> str:
     content = message.get("content")
     if not isinstance(content, str) or not content.strip() or len(content) > LONGEST_TEXT:
         raise UnusableRecordError(f"the {what} is no text of 1 to {LONGEST_TEXT:,} characters")
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise UnusableRecordError(f"the {what} has half a surrogate pair") from error
     return content
 
 

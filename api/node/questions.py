@@ -147,7 +147,6 @@ def edit_question(
             answer = _question(row)
     except ValueError as error:
         raise ApiError(400, "invalid_question", str(error)) from error
-    node.blank_deletions()
     return answer
 
 
@@ -160,7 +159,6 @@ def remove_questions(
     """Remove those of one subject, or all."""
     with node.database.write() as session:
         removed = questions.remove_all(session, assistant.id, subject)
-    node.blank_deletions()
     return Removed(removed=removed)
 
 
@@ -178,7 +176,6 @@ def remove_question(
             removed = headings.hide(session, assistant.id, question_id)
         if not removed:
             raise _unknown(question_id)
-    node.blank_deletions()
     return Response(status_code=204)
 
 

@@ -238,7 +238,7 @@ def test_a_record_that_cannot_be_mapped_is_refused_with_the_reason(
 
 
 JSON = st.recursive(
-    st.none() | st.integers(-2, 2) | st.sampled_from(["m-1", "m-2", "user", "x"]),
+    st.none() | st.integers(-2, 2) | st.sampled_from(["m-1", "m-2", "user", "x", "\ud800"]),
     lambda inner: st.lists(inner, max_size=2)
     | st.dictionaries(
         st.sampled_from(
@@ -274,7 +274,7 @@ def test_any_record_is_read_or_refused(damage: Any, place: str) -> None:
     except (UnusableRecordError, ValidationError):
         assert place != "sources"
     else:
-        assert found.question and found.answer
+        assert found.question.encode() and found.answer.encode()
 
 
 class TestConversations:

@@ -131,6 +131,17 @@ class TestGiving:
         assert left == {other.id, second.id}
         assert marks(node, assistant) == []
 
+    def test_the_same_feedback_again_leaves_what_the_owner_decided(
+        self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
+    ) -> None:
+        given = {"completion_id": "c-2", "ratings": {f"{documents[0]}.1.0": 1}}
+        first = give(node, assistant, key, **given)
+        number = approve(node, assistant, first.id)
+        again = give(node, assistant, key, **given)
+        assert (again.id, again.state, again.question_id) == (
+            first.id, FeedbackState.APPROVED, number,
+        )  # fmt: skip
+
     @pytest.mark.parametrize("passage", ["doc-0.1.0", "of another"])
     def test_an_unknown_or_foreign_passage_is_named(
         self, node: Node, assistant: int, key: Key, passage: str
@@ -170,10 +181,16 @@ class TestGiving:
 
 
 def keep(
-    node: Node, assistant: int, name: str, key: Key, passages: list[str], answer: str = "Yes."
+    node: Node,
+    assistant: int,
+    name: str,
+    key: Key,
+    passages: list[str],
+    answer: str = "Yes.",
+    chat: str | None = None,
 ) -> bool:
     read = tuple((passage, passage.partition(".")[0]) for passage in passages)
-    turn = NewTurn(name, key.id, f"chat {name}", f"asked {name}", answer, read)
+    turn = NewTurn(name, key.id, chat or f"chat {name}", f"asked {name}", answer, read)
     with node.database.write() as session:
         own = session.get_one(Assistant, assistant)
         if own.conversation_days is None:
@@ -228,6 +245,17 @@ class TestConversations:
 
 
 class TestErasure:
+    def test_a_document_takes_the_other_answers_of_a_chat_that_may_repeat_it(
+        self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
+    ) -> None:
+        oaks, tides = documents
+        keep(node, assistant, "1", key, [f"{oaks}.1.0"], chat="a")
+        keep(node, assistant, "2", key, [], chat="a")
+        keep(node, assistant, "3", key, [f"{tides}.1.0"], chat="b")
+        keep(node, assistant, "4", make_key(node), [], chat="a")
+        node.library.erase(assistant, [oaks], ERASE_SECONDS)
+        assert sorted(turns(node, assistant)) == ["3", "4"]
+
     def test_a_document_takes_its_feedback_and_conversations_from_every_file(
         self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
     ) -> None:
@@ -265,6 +293,5 @@ class TestErasure:
         with node.database.write() as session:
             assert not feedback.remove_own(session, "another key", given.id)
             assert feedback.remove_own(session, key.id, given.id)
-        node.library.blank_deletions()
         until(lambda: not files_holding(node.home.root, [b"kzxvw"]))
         assert marks(node, assistant) == []

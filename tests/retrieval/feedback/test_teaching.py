@@ -39,14 +39,20 @@ class TestSharing:
         oaks, tides = documents
         source = ExampleSource(node.database, SECRET)
         held = [q for q in (f"question {i}?" for i in range(40)) if source._is_held_back(q)]
-        own, mixed, read = [q for i in range(40) if (q := f"question {i}?") not in held][:3]
+        chosen = [q for i in range(40) if (q := f"question {i}?") not in held]
+        own, mixed, read, untold = chosen[:4]
         given = {
             own: {f"{oaks}.1.0": 1, f"{oaks}.1.1": -1},
             mixed: {f"{oaks}.1.0": 1, f"{tides}.1.0": -1},
             read: {f"{oaks}.1.0": 1, f"{tides}.1.0": 0},
+            # Without what was read for the answer nobody knows whose text it may repeat.
+            untold: {f"{oaks}.1.0": 1},
         }
         for question, ratings in given.items():
-            made = give(node, assistant, key, question=question, ratings=ratings, answer="G [1].")
+            made = give(
+                node, assistant, key, question=question, ratings=ratings, answer="G [1].",
+                sources=() if question == untold else tuple(ratings),
+            )  # fmt: skip
             approve(node, assistant, made.id)
         assert not given.keys() & self.shared(node, agreed=False).keys()
         # What the node generated depends on more than one subject, what a person wrote does not.
@@ -70,7 +76,7 @@ class TestSharing:
         ratings = {f"{documents[0]}.1.0": 1}
         made = give(
             node, assistant, key, question=question, ratings=ratings, answer="No.",
-            corrected_answer="Because.",
+            corrected_answer="Because.", sources=tuple(ratings),
         )  # fmt: skip
         approve(node, assistant, made.id)
         assert self.shared(node, agreed=True)[question] == "Because."
@@ -139,7 +145,6 @@ def test_an_edited_question_keeps_its_id_and_its_feedback_and_nothing_of_its_tex
     with node.database.write() as session:
         assert questions.edit(session, assistant, number, new) is not None
         assert questions.edit(session, assistant, number + 1, new) is None
-    node.library.blank_deletions()
     with node.database.read() as session:
         row = session.get_one(LabelledQuestion, number)
         assert (row.text, row.answer, row.origin) == ("Better?", "So.", QuestionOrigin.FEEDBACK)
