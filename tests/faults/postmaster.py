@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -28,7 +28,9 @@ def dead(database_url: str) -> Iterator[None]:
     process = psutil.Process(server.get_pid())
     family = [process, *process.children(recursive=True)]
     for one in family:
-        one.kill()
+        # Processes for one client end by themselves as soon as their server is gone.
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
     _, alive = psutil.wait_procs(family, EXIT_SECONDS)
     assert alive == []
     try:
