@@ -31,9 +31,9 @@ ZIP = "application/zip"
 LARGEST_ARCHIVE = 66 * MEBIBYTE
 ARCHIVE: dict[str, Any] = {
     "requestBody": {
-        "description": "The files of one adapter, as an export makes them.",
+        "description": "A zip of the files of one adapter, as an export makes them.",
         "required": True,
-        "content": {ZIP: {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
