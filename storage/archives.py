@@ -42,10 +42,9 @@ def unpack(data: bytes, largest: Mapping[str, int]) -> dict[str, bytes]:
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"{entry.filename} is compressed by another way than deflate")
                 files[entry.filename] = _read(archive, entry, largest[entry.filename])
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    # What is encrypted, or needs a newer reader, is a RuntimeError to zipfile.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"no zip archive that can be read: {error}") from error
-    except RuntimeError as error:
-        raise ValueError("an encrypted archive is not accepted") from error
     return files
 
 
