@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from generation.engine import Message, PromptTooLongError
+from retrieval.marks import without_marks
 from retrieval.search import Hit
 
 # Cosine similarity (all-MiniLM-L6-v2) that the best passage must reach. Measured: 26 of 27 everyday
@@ -143,7 +144,7 @@ def _without_marks(message: Message) -> Message:
     """Marks in an earlier answer number the passages of that answer, not of this one."""
     if message.role != "assistant":
         return message
-    return Message("assistant", re.sub(r" ?\[\d+\]", "", message.content))
+    return Message("assistant", without_marks(message.content))
 
 
 def _newest(history: list[Message], fits: Callable[[list[Message]], bool]) -> list[Message]:

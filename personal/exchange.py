@@ -13,11 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from federation.adapter_spec import AdapterKind
+from federation.participant.adoption import ServedLora, ServedMap
 from federation.participant.base_models import BaseModel
 from federation.participant.service import FederationService
 from generation import adapter_files
 from generation.adapter_files import CONFIG_FILE, TENSORS_FILE, Lora, combine, read_lora
 from generation.ffa_lora import as_lora
+from personal import versions
 from retrieval import query_map_files
 from retrieval.query_map import QueryMap
 from retrieval.query_map_files import read_query_map
@@ -101,34 +103,35 @@ class AdapterExchange:
         with self._database.write() as session:
             session.add(row)
             session.flush()
+            versions.remove_oldest(session, row)
             session.refresh(row)
         return row
 
     def _query_map_files(
         self, model: BaseModel, row: PersonalVersion | None, which: Which
     ) -> dict[str, bytes]:
-        shared = None if which is Which.PERSONAL else self._shared_query_map()
-        own = None if row is None else QueryMap(**load(row.parameters))
-        if shared is not None and own is not None:
-            # Both are on the basis of the shared one, on which the sum of W is the sum of maps.
-            if shared.basis.tobytes() != own.basis.tobytes():
-                raise NotServedError("the personal query map is on another basis than the shared")
-            own = QueryMap(shared.basis, shared.weights + own.weights)
-        made = own or shared
-        if made is None:
-            raise NotServedError("no query map is in use")
+        if row is None:
+            made = self._shared_map().query_map
+        else:
+            made = QueryMap(**load(row.parameters))
+            if which is Which.BOTH:
+                shared = self._shared_map()
+                _check_beside(row, shared.name)
+                # On one basis the sum of W is the sum of maps.
+                made = QueryMap(made.basis, shared.query_map.weights + made.weights)
         return query_map_files.query_map_files(made, model.identity)
 
     def _lora_files(
         self, model: BaseModel, row: PersonalVersion | None, which: Which
     ) -> dict[str, bytes]:
-        shared = None if which is Which.PERSONAL else self._shared_lora()
-        own = None if row is None else _stored_lora(row)
-        if shared is not None and own is not None:
-            own = combine(shared, own)
-        made = own or shared
-        if made is None:
-            raise NotServedError("no generator adapter is in use")
+        if row is None:
+            made = _shared_lora(self._served_lora())
+        else:
+            made = _stored_lora(row)
+            if which is Which.BOTH:
+                shared = self._served_lora()
+                _check_beside(row, shared.name)
+                made = combine(_shared_lora(shared), made)
         return replace(made, base_model=model.identity).files()
 
     def _read_query_map(
@@ -143,17 +146,17 @@ class AdapterExchange:
         parameters = save({"basis": query_map.basis, "weights": query_map.weights})
         return {"model": model.identity}, parameters
 
-    def _shared_query_map(self) -> QueryMap:
+    def _shared_map(self) -> ServedMap:
         served = self._federation.shared_map
         if served is None:
             raise NotServedError("no shared query map is in use")
-        return served.query_map
+        return served
 
-    def _shared_lora(self) -> Lora:
+    def _served_lora(self) -> ServedLora:
         served = self._federation.shared_lora
         if served is None:
             raise NotServedError("no shared generator adapter is in use")
-        return as_lora(served.lora, served.basis, served.vector)
+        return served
 
     def _served(self, assistant_id: int, kind: PersonalKind) -> PersonalVersion:
         query = (
@@ -176,6 +179,15 @@ class AdapterExchange:
         if model is None:
             raise NotServedError("the generator is on another server and takes no adapters")
         return model
+
+
+def _check_beside(row: PersonalVersion, shared: str) -> None:
+    if row.shared != shared:
+        raise NotServedError("the personal adapter belongs beside another shared version")
+
+
+def _shared_lora(served: ServedLora) -> Lora:
+    return as_lora(served.lora, served.basis, served.vector)
 
 
 def _stored_lora(row: PersonalVersion) -> Lora:

@@ -84,15 +84,18 @@ class Trainings:
         self._thread.join()
 
     def _run(self) -> None:
+        last = 0
         while not self._closing.is_set():
             item: JobItem | None = None
             try:
                 with self._database.write() as session:
-                    item = jobs.claim(session, JobKind.PERSONAL)
+                    # In turns: what is begun anew again and again must not keep others waiting.
+                    item = jobs.claim(session, JobKind.PERSONAL, after=last)
                 if item is None:
                     self._wake.wait()
                     self._wake.clear()
                 else:
+                    last = item.id
                     self._work(item)
             except Exception as error:
                 log.exception("a personal adapter could not be trained")
@@ -175,7 +178,7 @@ class Trainings:
 
     def _fail(self, item_id: int, code: str, message: str) -> None:
         with self._database.write() as session:
-            versions.fail(session, item_id, code, message)
+            jobs.fail(session, item_id, code, message)
 
 
 class _Reporter:

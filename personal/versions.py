@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, undefer
 
@@ -97,7 +95,7 @@ def add(
     session.add_all(PersonalSource(version_id=number, document_id=d) for d in material.documents)
     session.add_all(PersonalQuestion(version_id=number, question_id=q) for q in material.questions)
     session.flush()
-    _remove_oldest(session, version)
+    remove_oldest(session, version)
     return version
 
 
@@ -107,7 +105,7 @@ def remove_all(session: Session, assistant_id: int) -> None:
     for job in jobs.open_personal(session, assistant_id):
         for item in job.items:
             if item.state not in jobs.FINISHED:
-                fail(session, item.id, "reset", "the personal adapters were reset meanwhile")
+                jobs.fail(session, item.id, "reset", "the personal adapters were reset meanwhile")
     note_deletion(session)
 
 
@@ -125,17 +123,10 @@ def finish(session: Session, item_id: int, version: PersonalVersion) -> None:
         "before": version.before,
         "after": version.after,
     }
+    versions = (item.job.result or {}).get("versions", [])
+    item.job.result = {"versions": [*versions, made]}
     session.flush()
-    _close(session, item.job, [*_made(item.job), made])
-
-
-def fail(session: Session, item_id: int, code: str, message: str) -> None:
-    """Close an item of a job with the reason why there is no version."""
-    item = session.get(JobItem, item_id)
-    if item is not None:
-        made = _made(item.job)
-        jobs.fail(session, item_id, code, message)
-        _close(session, item.job, made)
+    jobs.finish_if_complete(session, item.job_id)
 
 
 def last_job(session: Session, assistant_id: int) -> int | None:
@@ -146,16 +137,8 @@ def last_job(session: Session, assistant_id: int) -> int | None:
     return session.scalar(own.order_by(Job.created_at.desc()).limit(1))
 
 
-def _made(job: Job) -> list[dict[str, Any]]:
-    return list((job.result or {}).get("versions", []))
-
-
-def _close(session: Session, job: Job, made: list[dict[str, Any]]) -> None:
-    jobs.finish_if_complete(session, job.id)
-    job.result = {"versions": made}
-
-
-def _remove_oldest(session: Session, version: PersonalVersion) -> None:
+def remove_oldest(session: Session, version: PersonalVersion) -> None:
+    """Keep `MOST_VERSIONS` of a new version's assistant and kind."""
     own = (
         select(PersonalVersion.id)
         .where(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ ADAPTERS = (
 )
 RETRY_SECONDS = 1.0
 
+REST = 9.0
+"""Between two rewritings of the database, in times that the first took, unless an erasure waits:
+whoever deletes small things again and again must not keep all writers waiting."""
+
 
 class Eraser:
     """Completes erasures, those together that wait together, also after a crash."""
@@ -51,6 +56,8 @@ class Eraser:
         # Snapshots removed for each open job, and the deletions that the files hold no more.
         self._removed: dict[str, int] = {}
         self._blanked = 0
+        self._waiters = 0
+        self._rested_at = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -75,7 +82,12 @@ class Eraser:
 
     def _wait(self, condition: Callable[[], Any], seconds: float) -> Any:
         with self._completed:
-            return self._completed.wait_for(condition, seconds)
+            self._waiters += 1
+            self._wake.set()
+            try:
+                return self._completed.wait_for(condition, seconds)
+            finally:
+                self._waiters -= 1
 
     def _job(self, job_id: str) -> Job | None:
         with self._database.read() as session:
@@ -98,6 +110,23 @@ class Eraser:
                 self._completed.notify_all()
             self._wake.wait(None if complete else RETRY_SECONDS)
             self._wake.clear()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait until the database may be rewritten again, or somebody waits for it."""
+        while not self._closing.is_set() and not self._is_awaited():
+            left = self._rested_at - time.monotonic()
+            if left <= 0:
+                return
+            self._wake.wait(left)
+            self._wake.clear()
+
+    def _is_awaited(self) -> bool:
+        if self._waiters:
+            return True
+        with self._database.read() as session:
+            own = select(Job.id).where(Job.kind == JobKind.ERASE, Job.finished_at.is_(None))
+            return session.scalar(own.limit(1)) is not None
 
     def _complete_all(self) -> bool:
         """Take every step, each of which may be repeated; False if one must be tried again."""
@@ -114,7 +143,9 @@ class Eraser:
             for assistant_id in {job.assistant_id for job in open_jobs}:
                 with self._database.write() as session:
                     lexical.rebuild(session, assistant_id)
+            began = time.monotonic()
             self._database.compact()
+            self._rested_at = time.monotonic() + REST * (time.monotonic() - began)
             self._blanked = deletions
         if not self._database.truncate_log():
             log.warning("erasure waits for readers of the database")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval import chunking, headings
+from retrieval.marks import without_marks
 from storage.database import Database
 from storage.example_tables import (
     SOURCES,
@@ -36,8 +36,6 @@ SUBJECT = "subject"
 
 HELD_BACK_IN = 5
 """One example in so many is never trained on."""
-
-_MARK = re.compile(r" ?\[\d+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +194,8 @@ class _Material:
         for labelled in self._labelled:
             # A question about several subjects belongs to none of them.
             if self._is_told(labelled) and self._names(labelled) <= self._documents:
-                relevant, _ = _marked(labelled, self._chunks)
+                marks = marks_of(labelled)
+                relevant = [c for c in self._chunks if marks(c.document_id, c.public_id)]
                 if relevant:
                     yield labelled.text, self._answer(labelled), relevant
         for heading, chunks in _made(self._chunks, self._hidden).items():
@@ -223,13 +222,8 @@ class _Material:
         given = self._given.get(labelled.id)
         if given is None or given.answer is None or labelled.answer is None:
             return labelled.answer
-        generated = without_marks(given.answer)
-        return None if without_marks(labelled.answer) == generated else labelled.answer
-
-
-def without_marks(answer: str) -> str:
-    """An answer without its citation marks, which number the passages of that one prompt."""
-    return _MARK.sub("", answer).strip()
+        said = (without_marks(text).strip() for text in (labelled.answer, given.answer))
+        return None if len(set(said)) == 1 else labelled.answer
 
 
 def _labelled(session: Session, condition: ColumnElement[bool]) -> list[LabelledQuestion]:
@@ -256,17 +250,11 @@ def _hidden(session: Session, document_ids: Iterable[str]) -> set[tuple[str, str
     return {(row.document_id, row.heading) for row in session.scalars(query)}
 
 
-def _marked(labelled: LabelledQuestion, chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
-    """Those of `chunks` that answer the question, and those marked as not answering it."""
+def marks_of(labelled: LabelledQuestion) -> Callable[[str, str], bool | None]:
+    """Whether a passage, by its document and its own id, was said to answer the question; None if
+    nothing was said. What was said of itself goes before what was said of its document."""
     marks = {(item.document_id, item.passage): item.is_relevant for item in labelled.relevant}
-    found: tuple[list[Chunk], list[Chunk]] = ([], [])
-    for chunk in chunks:
-        # What was said of the passage itself goes before what was said of its document.
-        whole = marks.get((chunk.document_id, None))
-        is_relevant = marks.get((chunk.document_id, chunk.public_id), whole)
-        if is_relevant is not None:
-            found[0 if is_relevant else 1].append(chunk)
-    return found
+    return lambda document, passage: marks.get((document, passage), marks.get((document, None)))
 
 
 def _made(chunks: Iterable[Chunk], hidden: set[tuple[str, str]]) -> dict[str, list[Chunk]]:

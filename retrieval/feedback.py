@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval import questions
-from retrieval.examples import without_marks
 from retrieval.forget import Forgotten
+from retrieval.marks import cited, without_marks
 from storage.database import note_deletion
 from storage.example_tables import (
     SOURCES,
@@ -28,9 +28,6 @@ from storage.node_tables import Chunk, Key
 
 MOST_PENDING = 1_000
 """What one key may have waiting for the owner."""
-
-
-_MARK = re.compile(r"\[(\d+)\]")
 
 
 class FeedbackError(ValueError):
@@ -130,17 +127,14 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
     )
     if (same := _sent_before(session, given)) is not None:
         return same
-    trusted = key is None or key.feedback_is_approved
-    if not trusted:
-        _check_pending(session, key_id)
+    if key is not None:
+        _check_pending(session, key.id)
     session.add(given)
     session.flush()
-    if trusted:
-        given.state = FeedbackState.APPROVED
-        try:
+    if key is None or key.feedback_is_approved:
+        # What teaches nothing waits for the owner all the same.
+        with suppress(NothingToLearnError):
             approve(session, given)
-        except NothingToLearnError:
-            session.flush()
     return given
 
 
@@ -194,13 +188,11 @@ def approve(session: Session, given: Feedback) -> LabelledQuestion:
         raise NothingToLearnError(
             "the passages that answer it have changed since: nothing to learn"
         )
-    answer = given.corrected_answer
-    if answer is None and given.rating > 0 and given.answer is not None:
-        answer = without_marks(given.answer) or None
+    answer = given.corrected_answer or (given.answer if given.rating > 0 else None)
     made = LabelledQuestion(
         assistant_id=given.assistant_id,
         text=given.question,
-        answer=answer,
+        answer=without_marks(answer).strip() or None if answer else None,
         origin=QuestionOrigin.FEEDBACK,
         relevant=[
             RelevantPassage(document_id=documents[name], passage=name, is_relevant=is_relevant)
@@ -328,7 +320,7 @@ def _documents(session: Session, assistant_id: int, chunk_ids: Collection[str]) 
     return found
 
 
-def _check_pending(session: Session, key_id: str | None) -> None:
+def _check_pending(session: Session, key_id: str) -> None:
     waiting = select(func.count(Feedback.id)).where(
         Feedback.key_id == key_id, Feedback.state == FeedbackState.PENDING
     )
@@ -346,5 +338,5 @@ def _lesson(given: Feedback) -> dict[str, bool]:
     sources = given.details.get(SOURCES)
     if sources is None:
         return {item.passage: True for item in given.passages}
-    numbers = (int(number) for number in _MARK.findall(given.answer or ""))
+    numbers = cited(given.answer or "")
     return {sources[number - 1]: True for number in numbers if 0 < number <= len(sources)}

@@ -75,7 +75,9 @@ def create_personal(session: Session, assistant_id: int, kinds: Collection[Perso
     for waiting in open_personal(session, assistant_id):
         if {item.name for item in waiting.items if item.state not in FINISHED} >= set(kinds):
             return waiting
-    job = Job(id=new_id(), assistant_id=assistant_id, kind=JobKind.PERSONAL)
+    job = Job(
+        id=new_id(), assistant_id=assistant_id, kind=JobKind.PERSONAL, result={"versions": []}
+    )
     job.items = [
         JobItem(position=position, name=kind.value)
         for position, kind in enumerate(sorted(kinds, reverse=True))
@@ -101,14 +103,17 @@ def get(session: Session, job_id: str, assistant_ids: Sequence[int]) -> Job | No
     return session.scalars(own.options(selectinload(Job.items))).one_or_none()
 
 
-def claim(session: Session, kind: JobKind = JobKind.INGEST) -> JobItem | None:
-    """The next item of jobs of a kind, in the order of acceptance, marked as running."""
+def claim(session: Session, kind: JobKind = JobKind.INGEST, after: int = 0) -> JobItem | None:
+    """The next item of jobs of a kind, in the order of acceptance, marked as running.
+
+    Those with ids up to `after` come last: whoever had a turn waits for the others.
+    """
     item = session.scalars(
         select(JobItem)
         .join(Job)
         .where(Job.kind == kind, JobItem.state == ItemState.PENDING)
         # Ids ascend in the order of acceptance, times only to the second.
-        .order_by(JobItem.id)
+        .order_by(JobItem.id <= after, JobItem.id)
         .options(selectinload(JobItem.job))
         .limit(1)
     ).one_or_none()
@@ -151,7 +156,8 @@ def finish_if_complete(session: Session, job_id: str) -> bool:
         return False
     job = session.get_one(Job, job_id)
     job.finished_at = now()
-    job.result = {state.value: counts.get(state, 0) for state in FINISHED}
+    if job.kind is JobKind.INGEST:
+        job.result = {state.value: counts.get(state, 0) for state in FINISHED}
     job.state = JobState.FAILED if set(counts) == {ItemState.FAILED} else JobState.DONE
     return True
 

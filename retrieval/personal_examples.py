@@ -18,9 +18,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval import chunking
-from retrieval.examples import fold_of
+from retrieval.examples import fold_of, marks_of
 from retrieval.headings import question_of
-from storage.example_tables import HiddenHeading, LabelledQuestion, PersonalKind, RelevantPassage
+from storage.example_tables import HiddenHeading, LabelledQuestion, PersonalKind
 from storage.node_tables import Chunk, Document
 
 MOST_EXAMPLES = 2_000
@@ -129,8 +129,7 @@ class _Reader:
         self._kind = kind
         self._secret = secret
         self._holders: dict[str, set[str]] = defaultdict(set)
-        self._of_document: dict[str, list[str]] = defaultdict(list)
-        self._of_passage: dict[str, str] = {}
+        self._of_document: dict[str, list[tuple[str, str]]] = defaultdict(list)
         self._below: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._questions: dict[int, bytes] = {}
 
@@ -182,8 +181,7 @@ class _Reader:
             chunk = chunking.Chunk(row.position, row.text, row.heading, row.page, 0, 0, 0)
             text = chunk.embedded_text
             self._holders[text].add(row.document_id)
-            self._of_document[row.document_id].append(text)
-            self._of_passage[row.public_id] = text
+            self._of_document[row.document_id].append((row.public_id, text))
             self._below[row.document_id, row.heading].append(text)
 
     def _read_labelled(self, drafts: dict[str, _Draft]) -> dict[int, set[str]]:
@@ -195,20 +193,17 @@ class _Reader:
             draft = drafts[row.text]
             draft.labelled.add(row.id)
             draft.answer = row.answer if row.answer is not None else draft.answer
-            for item in row.relevant:
-                side = draft.positives if item.is_relevant else draft.negatives
-                side.update(self._texts(item))
-            self._questions[row.id] = _hash_of(row)
             about[row.id] = {item.document_id for item in row.relevant}
+            marks = marks_of(row)
+            for document_id in about[row.id]:
+                for public_id, text in self._of_document[document_id]:
+                    mark = marks(document_id, public_id)
+                    if mark is not None:
+                        (draft.positives if mark else draft.negatives).add(text)
+            self._questions[row.id] = _hash_of(row)
         for draft in drafts.values():
             draft.negatives -= draft.positives
         return about
-
-    def _texts(self, item: RelevantPassage) -> Iterable[str]:
-        if item.passage is None:
-            return self._of_document[item.document_id]
-        # A passage of an earlier version of the document is no longer there.
-        return [self._of_passage[item.passage]] if item.passage in self._of_passage else []
 
     def _add_headings(self, drafts: dict[str, _Draft]) -> None:
         hidden = _hidden(self._session, self._assistant_id)
@@ -241,7 +236,7 @@ class _Reader:
     def _neighbours(self, draft: _Draft) -> Iterable[str]:
         """All passages of the documents that hold what answers a question."""
         holders = set().union(*(self._holders[text] for text in draft.positives))
-        return chain.from_iterable(self._of_document[document] for document in holders)
+        return (text for document in holders for _, text in self._of_document[document])
 
     def _example(
         self, question: str, draft: _Draft, rows: dict[str, int], fold: int

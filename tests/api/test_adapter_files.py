@@ -244,7 +244,7 @@ def test_what_was_exported_is_kept_when_it_comes_back_and_not_used(allowing: All
                 }
                 assert read_lora(stored).files() == files
             else:
-                assert row.config["embedder"] == allowing.embedder
+                assert row.config["model"] == allowing.embedder
         assert '"an adapter was imported"' in allowing.log()
 
 

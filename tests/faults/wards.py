@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
@@ -40,6 +39,7 @@ from tests.coordinators import (
     limit_for,
     noisy_vector,
 )
+from tests.processes import children_with
 from tests.served import ENVIRONMENT, READY_SECONDS, ROOT
 
 PATIENCE_SECONDS = 240.0
@@ -116,11 +116,7 @@ class Ward:
     def kill_worker(self, which: int) -> None:
         """SIGKILL for one of several workers; the others go on and another takes its place."""
         assert self.process is not None
-        children = [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if "resource_tracker" not in " ".join(child.cmdline())
-        ]
+        children = children_with("spawn_main", self.process.pid)
         if children:
             children[which % len(children)].kill()
 

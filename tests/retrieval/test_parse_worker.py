@@ -24,6 +24,7 @@ from retrieval.frames import (
 )
 from retrieval.parse_worker import ParseWorker, WorkerClosedError
 from retrieval.parsing import ParseError, ParseLimits, parse
+from tests.processes import children_with
 from tests.retrieval import documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,11 +53,7 @@ def worker_with(limits: ParseLimits) -> ParseWorker:
 
 
 def children(parent: int | None = None) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(parent).children()
-        if "retrieval.parse_child" in child.cmdline()
-    ]
+    return children_with("retrieval.parse_child", parent)
 
 
 def the_child() -> psutil.Process:

@@ -26,10 +26,11 @@ LENGTH = 64
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights: its order is no other part's order."""
     folder = tmp_path_factory.mktemp("reranker")
-    words = sorted({word for text in [QUESTION, *TEXTS] for word in text.lower().split()})
+    words = {word.strip(".?") for text in [QUESTION, *TEXTS] for word in text.lower().split()}
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", *"abcdefghijklmnopqrstuvwxyz"]
     pieces += [f"##{piece}" for piece in "abcdefghijklmnopqrstuvwxyz"]
-    pieces += [*"6789", *{word.strip(".?") for word in words if len(word.strip(".?")) > 1}]
+    # Sorted, since weights go by a piece's place: a set's order differs from run to run.
+    pieces += [*"6789", *sorted(word for word in words if len(word) > 1)]
     (folder / "vocab.txt").write_text("\n".join(pieces))
     tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=LENGTH)
     tokenizer.save_pretrained(folder)

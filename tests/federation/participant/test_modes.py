@@ -40,6 +40,7 @@ from tests.federation.participant.sites import (
     until,
 )
 from tests.federation.participant.test_federation import SUBJECTS, contributions, fill, plans
+from tests.processes import children_with
 
 NODES = ("one", "two", "three")
 CLIP = 1e-3
@@ -158,9 +159,5 @@ def has_released(site: LearningSite) -> bool:
 
 
 def training_processes() -> list[psutil.Process]:
-    """Of the nodes in this process."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if any("training_process" in word for word in child.cmdline())
-    ]
+    """Of the nodes in this process, those that still run."""
+    return children_with("training_process")
