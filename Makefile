@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-faults test-fuzz lint types product peers lock clean
+.PHONY: demo test test-faults test-fuzz test-pages lint types product peers lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep) $(if $(GENERATOR),--generator)
@@ -18,6 +18,15 @@ test-faults: $(VENV)/.installed
 
 test-fuzz: $(VENV)/.installed
 	$(PYTEST) -n 2 -m fuzz
+
+# Needs Debian's chromium and npm.
+test-pages: $(VENV)/.installed $(VENV)/npm/.installed
+	$(PYTEST) -n 2 -m pages
+
+# The rules of accessibility that the pages are held against; the package has no dependencies.
+$(VENV)/npm/.installed: Makefile
+	npm install --prefix $(VENV)/npm --no-save --ignore-scripts --silent axe-core@4.14.1
+	touch $@
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

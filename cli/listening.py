@@ -80,14 +80,22 @@ def tls_of(settings: ServerSettings) -> Tls | None:
     return tls
 
 
-def uvicorn_config(app: FastAPI | str, tls: Tls | None, **more: Any) -> uvicorn.Config:
-    """How every server here is run; `more` are further fields of the configuration."""
+def uvicorn_config(
+    app: FastAPI | str, tls: Tls | None, *, sockets: bool, **more: Any
+) -> uvicorn.Config:
+    """How every server here is run; `more` are further fields of the configuration.
+
+    `sockets`: whether web sockets are accepted, which the pages need and nothing else.
+    """
     import uvicorn
 
     return uvicorn.Config(
         app,
         lifespan="on",
-        ws="none",
+        # What is installed beside must not choose how connections behave.
+        loop="asyncio",
+        http="h11",
+        ws="websockets-sansio" if sockets else "none",
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -74,7 +74,8 @@ def serve(
                 raise
             raise CommandError(f"{home} is served already, on {address.url}") from None
     tls = tls_of(settings)
-    server = NodeServer(node, listen(settings.host, settings.port), participate=True, tls=tls)
+    listener = listen(settings.host, settings.port)
+    server = NodeServer(node, listener, participate=True, pages=settings.pages, tls=tls)
     # A service manager's way to stop is the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -90,7 +91,8 @@ def _serve(server: NodeServer, node: Node, certificate: str | None, as_json: boo
         if as_json:
             show_json({"url": server.url, "home": str(node.home.root)})
         else:
-            show(f"Serving {node.home.root} on {server.url}")
+            pages = f", pages on {server.url}/ui" if node.settings.pages else ""
+            show(f"Serving {node.home.root} on {server.url}{pages}")
         server.wait()
         server.check()
     finally:

@@ -28,9 +28,10 @@ class NodeServer:
         *,
         load: bool = True,
         participate: bool = False,
+        pages: bool = False,
         tls: Tls | None = None,
     ) -> None:
-        """`load` and `participate`: see `api.node.app.create_app`.
+        """`load`, `participate` and `pages`: see `api.node.app.create_app`.
 
         Raises:
             OSError: the certificate or its key cannot be read or do not match.
@@ -39,8 +40,8 @@ class NodeServer:
         self._listener = listener
         self._over = threading.Event()
         self._failure: Exception | None = None
-        app = create_app(node, self._failed, load=load, participate=participate)
-        config = uvicorn_config(app, tls)
+        app = create_app(node, self._failed, load=load, participate=participate, pages=pages)
+        config = uvicorn_config(app, tls, sockets=pages)
         config.load()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)

@@ -66,7 +66,17 @@ def verify(session: Session, token: str) -> Principal | None:
     """Whose token this is; None if it is no token, unknown or revoked."""
     key_id, secret = split(token)
     key = session.get(Key, key_id, options=[selectinload(Key.assistants)])
-    if not is_secret(secret, key) or key is None:
+    return _principal(key) if is_secret(secret, key) else None
+
+
+def find(session: Session, key_id: str) -> Principal | None:
+    """Whose key has this id, for who has proved before that it is theirs; None if it is unknown or
+    revoked."""
+    return _principal(session.get(Key, key_id, options=[selectinload(Key.assistants)]))
+
+
+def _principal(key: Key | None) -> Principal | None:
+    if key is None or key.revoked_at is not None:
         return None
     own = None if key.every_assistant else frozenset(a.id for a in key.assistants)
     return Principal(key.id, key.scope, own)

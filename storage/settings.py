@@ -29,11 +29,17 @@ class ServerSettings(BaseSettings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     allow_plain_http: bool = False
+    pages: bool = True
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers come over HTTPS; off loopback they do, if only through a proxy."""
+        return self.tls_key is not None or self.host not in LOOPBACK
 
     @model_validator(mode="after")
     def _refuse_plain_http(self) -> Self:

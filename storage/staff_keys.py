@@ -24,6 +24,13 @@ def verify(session: Session, token: str) -> StaffKey | None:
     return key if keys.is_secret(secret, key) else None
 
 
+def find(session: Session, key_id: str) -> StaffKey | None:
+    """The key of this id, for who has proved before that it is theirs; None if it is unknown or
+    revoked."""
+    key = session.get(StaffKey, key_id)
+    return key if key is not None and key.revoked_at is None else None
+
+
 def revoke(session: Session, key_id: str) -> bool:
     """End a key at once; False if there is none or it was revoked before."""
     return keys.end(session.get(StaffKey, key_id))

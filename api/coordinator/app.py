@@ -30,10 +30,11 @@ LARGEST_BODY = 2 * MEBIBYTE
 STATUSES = {Kind.INVALID: 400, Kind.FORBIDDEN: 403, Kind.UNKNOWN: 404, Kind.CONFLICT: 409}
 
 
-def create_app(coordinator: Coordinator, *, drive: bool = True) -> FastAPI:
+def create_app(coordinator: Coordinator, *, drive: bool = True, pages: bool = False) -> FastAPI:
     """The application of an opened coordinator, which it closes when it ends.
 
-    Without `drive` it answers and moves no round; another worker, or the caller, does.
+    Without `drive` it answers and moves no round; another worker, or the caller, does. With
+    `pages`, at most once in a process, people can use it in a browser.
     """
 
     @asynccontextmanager
@@ -73,12 +74,20 @@ def create_app(coordinator: Coordinator, *, drive: bool = True) -> FastAPI:
         app.include_router(feature.router)
     for router in (*admin.routers, *audit.routers):
         app.include_router(router)
+    if pages:
+        from api.coordinator.pages import install
+
+        install(app, coordinator)
     return app
 
 
-def app_from_environment() -> FastAPI:
-    """The application of the coordinator that ALCOVE_COORDINATOR_HOME names: a worker's factory."""
-    return create_app(Coordinator(CoordinatorSettings()))
+def app_from_environment(*, alone: bool) -> FastAPI:
+    """The application of the coordinator that ALCOVE_COORDINATOR_HOME names: a worker's factory.
+
+    Only a worker that is `alone` has pages: an open page lives in one process.
+    """
+    settings = CoordinatorSettings()
+    return create_app(Coordinator(settings), pages=alone and settings.pages)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.coordinator.coordinator import Coordinator
 from api.coordinator.unavailable import PASSING, refusal
 from api.errors import ApiError
+from api.pages.client import VISITOR
+from api.pages.door import is_open
+from api.pages.sessions import Visitor
 from federation.coordinator import sessions
 from federation.coordinator.authority import Authority
 from federation.coordinator.sessions import Caller
@@ -46,6 +49,17 @@ async def get_coordinator(request: Request) -> Coordinator:
     return coordinator
 
 
+def identify(coordinator: Coordinator, token: str) -> Visitor:
+    """Who signs in to the pages with a key.
+
+    Raises:
+        ApiError: 401.
+    """
+    with coordinator.database.read() as session:
+        key = _known(staff_keys.verify(session, token))
+    return Visitor(key.id, key.role)
+
+
 class KeyMiddleware:
     """Lets nobody in without a key or a session, before a byte of the body is read."""
 
@@ -54,13 +68,12 @@ class KeyMiddleware:
         self._coordinator = coordinator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            header = Headers(scope=scope).get("authorization", "")
+        if scope["type"] == "http" and not is_open(scope["path"], OPEN_PATHS):
             identify = (
                 self._participant if scope["path"].startswith(PARTICIPANT_PREFIX) else self._staff
             )
             try:
-                caller = await to_thread.run_sync(identify, header)
+                caller = await to_thread.run_sync(identify, scope)
             except ApiError as error:
                 await error.response()(scope, receive, send)
                 return
@@ -70,21 +83,21 @@ class KeyMiddleware:
             scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    def _participant(self, header: str) -> Caller:
-        token = _token(header, "missing_session", "open a session first: send its token as Bearer")
+    def _participant(self, scope: Scope) -> Caller:
+        token = _token(scope, "missing_session", "open a session first: send its token as Bearer")
         with self._coordinator.database.look() as connection:
             caller = sessions.authenticate(connection, token)
         if caller is None:
             raise ApiError(401, "invalid_session", "the session is wrong or over: open another")
         return caller
 
-    def _staff(self, header: str) -> StaffKey:
-        token = _token(header, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
+    def _staff(self, scope: Scope) -> StaffKey:
+        if VISITOR in scope:
+            with self._coordinator.database.read() as session:
+                return _known(staff_keys.find(session, scope[VISITOR].key_id))
+        token = _token(scope, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
         with self._coordinator.database.read() as session:
-            key = staff_keys.verify(session, token)
-        if key is None:
-            raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
-        return key
+            return _known(staff_keys.verify(session, token))
 
 
 async def get_staff(
@@ -111,8 +124,14 @@ async def get_authority(coordinator: Annotated[Coordinator, Depends(get_coordina
     return coordinator.authority
 
 
-def _token(header: str, code: str, message: str) -> str:
-    scheme, _, token = header.partition(" ")
+def _known(key: StaffKey | None) -> StaffKey:
+    if key is None:
+        raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
+    return key
+
+
+def _token(scope: Scope, code: str, message: str) -> str:
+    scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise ApiError(401, code, message)
     return token.strip()

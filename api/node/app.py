@@ -47,12 +47,14 @@ def create_app(
     *,
     load: bool = True,
     participate: bool = False,
+    pages: bool = False,
 ) -> FastAPI:
     """The application of an opened node; its models load while it answers /health already.
 
     `on_failure` is called, in another thread, with the reason why they cannot be loaded. Without
     `load` it stays "starting", which is enough for keys and for reading what the database holds.
-    `participate`: see `Node.load`.
+    `participate`: see `Node.load`. With `pages`, at most once in a process, people can use it in a
+    browser.
     """
 
     @asynccontextmanager
@@ -94,4 +96,8 @@ def create_app(
         personal, feedback, conversations, instructions, adapter_files, health,
     ):  # fmt: skip
         app.include_router(feature.router)
+    if pages:
+        from api.node.pages import install
+
+        install(app, node)
     return app

@@ -15,6 +15,9 @@ from starlette.types import Scope as ASGIScope
 
 from api.errors import ApiError
 from api.node.node import Models, Node
+from api.pages.client import VISITOR
+from api.pages.door import is_open
+from api.pages.sessions import Visitor
 from storage import keys
 from storage.keys import Principal
 from storage.node_tables import Assistant, Key, Scope
@@ -30,6 +33,17 @@ def get_node(request: Request) -> Node:
     return node
 
 
+def identify(node: Node, token: str) -> Visitor:
+    """Who signs in to the pages with a key that the node stores.
+
+    Raises:
+        ApiError: 401.
+    """
+    with node.database.read() as session:
+        principal = _known(keys.verify(session, token))
+    return Visitor(principal.key_id, principal.scope)
+
+
 class KeyMiddleware:
     """Lets nobody in without a key, before a byte of the body is read."""
 
@@ -38,28 +52,33 @@ class KeyMiddleware:
         self._node = node
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            header = Headers(scope=scope).get("authorization", "")
+        if scope["type"] == "http" and not is_open(scope["path"], OPEN_PATHS):
             try:
-                principal = await to_thread.run_sync(self._identify, header)
+                principal = await to_thread.run_sync(self._identify, scope)
             except ApiError as error:
                 await error.response()(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 
-    def _identify(self, header: str) -> Principal:
-        scheme, _, token = header.partition(" ")
+    def _identify(self, scope: ASGIScope) -> Principal:
+        if VISITOR in scope:
+            with self._node.database.read() as session:
+                return _known(keys.find(session, scope[VISITOR].key_id))
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise ApiError(401, "missing_api_key", "send a key: Authorization: Bearer alcove_...")
         token = token.strip()
         if self._node.is_session_key(token):
             return SESSION
         with self._node.database.read() as session:
-            principal = keys.verify(session, token)
-        if principal is None:
-            raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
-        return principal
+            return _known(keys.verify(session, token))
+
+
+def _known(principal: Principal | None) -> Principal:
+    if principal is None:
+        raise ApiError(401, "invalid_api_key", "the key is wrong or was revoked")
+    return principal
 
 
 def get_principal(

@@ -107,7 +107,8 @@ def _serve(coordinator: Coordinator, settings: CoordinatorSettings, as_json: boo
             if as_json:
                 show_json({"url": url, "home": str(home.root)})
             else:
-                show(f"Serving {home.root} on {url}")
+                has_pages = settings.pages and settings.workers == 1
+                show(f"Serving {home.root} on {url}{f', pages on {url}/ui' if has_pages else ''}")
             serve(listener, settings.workers, tls)
         finally:
             home.withdraw()

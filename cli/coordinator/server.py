@@ -31,7 +31,8 @@ PARENT = "ALCOVE_COORDINATOR_PARENT"
 
 def serve(listener: socket.socket, workers: int, tls: Tls | None) -> None:
     """Serve the coordinator that ALCOVE_COORDINATOR_HOME names until SIGINT or SIGTERM."""
-    config = uvicorn_config("cli.coordinator.server:worker_app", tls, factory=True, workers=workers)
+    app = "cli.coordinator.server:worker_app"
+    config = uvicorn_config(app, tls, sockets=workers == 1, factory=True, workers=workers)
     if workers == 1:
         uvicorn.Server(config).run([listener])
     else:
@@ -41,10 +42,11 @@ def serve(listener: socket.socket, workers: int, tls: Tls | None) -> None:
 
 def worker_app() -> FastAPI:
     """What each worker serves."""
-    if PARENT in os.environ:
+    alone = PARENT not in os.environ
+    if not alone:
         logs.configure("server")
         _end_with_parent(int(os.environ[PARENT]))
-    return app_from_environment()
+    return app_from_environment(alone=alone)
 
 
 @contextmanager

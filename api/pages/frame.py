@@ -1,0 +1,99 @@
+"""What every page has: the head with its links, the width of the text, how refusals are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from api.pages.client import Api, RefusedError, SignedOutError
+from api.pages.door import PREFIX, SESSION, SIGN_IN, SIGN_OUT
+from api.pages.sessions import Sessions, Visitor
+
+STYLE = """
+:root { --muted: #55625f; --line: #d5dcda; --soft: #eef2f1; }
+body { background: #f6f8f7; color: #1c2423; }
+body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
+  background: #14191a; color: #e8edec; }
+.muted { color: var(--muted); }
+.panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
+  border-radius: 10px; box-shadow: none; padding: 1rem; }
+body.body--dark .panel { background: #1b2122; }
+.plain { white-space: pre-wrap; overflow-wrap: anywhere; }
+.alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
+.alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }
+:focus-visible { outline: 3px solid #e0a100 !important; outline-offset: 2px; }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry of the head: its label and its path below PREFIX."""
+
+    label: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A page that is open in somebody's browser."""
+
+    visitor: Visitor
+    api: Api
+
+
+def opened(app: FastAPI, sessions: Sessions, request: Request) -> Open:
+    """Who opened the page; the door let nobody else through."""
+    session_id = request.session.get(SESSION)
+    visitor = sessions.find(session_id)
+    if visitor is None:
+        raise RuntimeError("the door lets only sessions through")
+    return Open(visitor, Api(app, lambda: sessions.find(session_id)))
+
+
+@contextmanager
+def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
+    """A page between its head and its end; what is made in the block is its content."""
+    ui.page_title(f"{title} · {brand}")
+    ui.add_css(STYLE)
+    ui.colors(primary="#14655a", negative="#a4160d", positive="#1d6b36", warning="#8a5a00")
+    dark = ui.dark_mode().bind_value(nicegui_app.storage.user, "dark")
+    with ui.header().classes("alcove-head items-center gap-x-2 gap-y-0 px-4 py-2"):
+        ui.label(brand).classes("font-bold mr-2")
+        with ui.element("nav").props("aria-label=Pages").classes("flex flex-wrap"):
+            for link in links:
+                entry = ui.link(link.label, link.path)
+                if link.label == title:
+                    entry.props("aria-current=page")
+        ui.space()
+        ui.button(icon="contrast", on_click=lambda: dark.set_value(not dark.value)).props(
+            'flat round dense color=white aria-label="Light or dark"'
+        )
+        with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):
+            ui.button("Sign out").props("flat dense no-caps color=white type=submit")
+    with ui.column().classes("w-full max-w-5xl mx-auto gap-4 p-2 sm:p-4"):
+        ui.label(title).props("role=heading aria-level=1").classes("text-2xl font-semibold")
+        yield
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[None]:
+    """Tells a refusal to whoever looks at the page; one whose session is over signs in again."""
+    try:
+        yield
+    except RefusedError as error:
+        tell(str(error))
+    except SignedOutError:
+        ui.navigate.to(SIGN_IN)
+
+
+def tell(problem: str) -> None:
+    """A problem that stays in view until it is closed."""
+    ui.notify(
+        f"{problem[:1].upper()}{problem[1:]}", type="negative", timeout=0, close_button="Close",
+        multi_line=True,
+    )  # fmt: skip

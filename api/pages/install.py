@@ -1,0 +1,87 @@
+"""Puts pages on an application: `install` once in a process, since NiceGUI's pages are global."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from api.pages.door import PREFIX, DoorMiddleware, Forward
+from api.pages.sessions import LIFETIME_SECONDS, Sessions, Visitor
+from api.pages.sign_in import PATHS, sign_in_app
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What an application's pages need to know of it.
+
+    Attributes:
+        title: shown in every page's head.
+        hint: what key is asked for at sign-in.
+        home: the server's folder; NiceGUI keeps choices like the dark mode below it.
+        is_secure: whether browsers come over HTTPS.
+        identify: the visitor whose key a text is; raises ApiError where it is none.
+        define: imports NiceGUI and defines the pages, which call `app`.
+    """
+
+    title: str
+    hint: str
+    home: Path
+    is_secure: bool
+    identify: Callable[[str], Visitor]
+    define: Callable[[FastAPI, Sessions], None]
+
+
+def install(app: FastAPI, pages: Pages) -> None:
+    """Serve the pages below PREFIX."""
+    sessions = Sessions()
+    folder = pages.home / "pages"
+    # Sessions end with the process that opened them, and their choices with them.
+    shutil.rmtree(folder, ignore_errors=True)
+    # Read once, when NiceGUI is imported; without it files appear in the working directory.
+    os.environ["NICEGUI_STORAGE_PATH"] = str(folder)
+    from nicegui import app as nicegui_app
+    from nicegui import ui
+
+    secret = secrets.token_urlsafe(32)
+    cookie: dict[str, Any] = {
+        "secret_key": secret,
+        # Cookies are not told apart by port, so two servers on one machine need two names.
+        "session_cookie": f"alcove_{hashlib.sha256(str(pages.home).encode()).hexdigest()[:8]}",
+        "max_age": LIFETIME_SECONDS,
+        "path": PREFIX,
+        "same_site": "strict",
+        "https_only": pages.is_secure,
+    }
+
+    def guarded(inner: ASGIApp) -> ASGIApp:
+        return SessionMiddleware(DoorMiddleware(inner, sessions), **cookie)
+
+    sign_in = guarded(sign_in_app(pages.title, pages.hint, sessions, pages.identify))
+    app.router.routes += [Route(path, sign_in) for path in PATHS]
+    app.mount(f"{PREFIX}/api", guarded(Forward(app, sessions)))
+    pages.define(app, sessions)
+    nicegui_app.user_middleware += [
+        Middleware(SessionMiddleware, **cookie),
+        Middleware(DoorMiddleware, sessions=sessions),
+    ]
+    ui.run_with(
+        app,
+        mount_path=PREFIX,
+        title=pages.title,
+        language="en-US",
+        dark=None,
+        storage_secret=secret,
+        show_welcome_message=False,
+    )
