@@ -84,7 +84,7 @@ class DoorMiddleware:
 
 
 class Forward:
-    """Hands a browser's own request for `PREFIX/api/v1/...`, an upload or a download, to the API."""
+    """Hands a browser's own request below `PREFIX/api`, an upload or a download, to the API."""
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
         self._app = app
