@@ -70,9 +70,11 @@ class Api:
                 return found
 
     @asynccontextmanager
-    async def events(self, path: str, body: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    async def events(
+        self, path: str, body: Any, **more: Any
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """The server-sent events of an answer, as JSON; leaving the block hangs up."""
-        async with self._client.stream("POST", path, json=body) as response:
+        async with self._client.stream("POST", path, json=body, **more) as response:
             if response.is_error:
                 await response.aread()
             _check(response)
