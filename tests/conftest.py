@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from retrieval.embedding import Embedder
 from tests.postgresql import postgresql
 
+STAGES = (("faults", "long"), ("fuzz",), ("pages",))
+"""Markers of the tests that `make test-faults`, `test-fuzz` and `test-pages` run."""
+
 # A busy machine is no failure: how long an example takes is never asserted.
 settings.register_profile("alcove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("alcove")
@@ -23,6 +26,15 @@ def pytest_configure() -> None:
     # Workers share the cores; OpenMP's threads would wait for each other by spinning.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that two stages select would be run twice; one without a marker is in `make test`."""
+    for item in items:
+        own = [stage for stage in STAGES if any(map(item.get_closest_marker, stage))]
+        if len(own) > 1:
+            raise pytest.UsageError(f"{item.nodeid} is in two stages: {own}")
 
 
 @pytest.fixture(scope="session")
