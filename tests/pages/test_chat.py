@@ -145,14 +145,14 @@ def test_a_mark_opens_the_passage_and_texts_stay_texts(
         visit.sign_in(ferries.key)
         ask(visit, f"{HURT} When leaves the ferry?")
         answer = visit.page.get_by_role("region", name="Answer")
-        answer.get_by_role("button", name="Passage [1]").click()
+        answer.get_by_role("button", name="Passage [1]").first.click()
         passage = visit.page.get_by_role("dialog")
         expect(passage.get_by_role("mark")).to_contain_text(f"leaves at nine. {HURT}")
         expect(passage).to_contain_text(NAME)
         assert visit.violations() == []
         passage.get_by_role("button", name="Close").click()
         expect(answer).to_contain_text(CITING)
-        expect(visit.page.get_by_role("region", name="Your question")).to_contain_text(HURT)
+        expect(visit.page.get_by_role("region", name="Question")).to_contain_text(HURT)
         assert visit.page.evaluate("window.hurt") is None
 
 

@@ -83,7 +83,7 @@ class Chat:
             self._said.clear()
         self._question.set_value("")
         with self._said:
-            with ui.element("section").classes("w-full").props('aria-label="Your question"'):
+            with ui.element("section").classes("w-full").props('aria-label=Question'):
                 ui.label(question).classes("plain font-semibold")
             view = AnswerView(self._page, self._assistant.value, question)
         self._asking = asyncio.create_task(self._answer(question, view))
@@ -96,9 +96,11 @@ class Chat:
         body = {"model": self._assistant.value, "messages": asked, "stream": True}
         named = {"X-OpenWebUI-Chat-Id": self._chat_id}
         try:
-            async with told():
-                await self._read(body, named, view)
-                self._messages = [*asked, {"role": "assistant", "content": view.text}]
+            # A task of its own has no place in the page.
+            with self._said:
+                async with told():
+                    await self._read(body, named, view)
+                    self._messages = [*asked, {"role": "assistant", "content": view.text}]
         except asyncio.CancelledError:
             view.end(STOPPED)
             raise
