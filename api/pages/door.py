@@ -17,13 +17,14 @@ from api.pages.sessions import Sessions, Visitor
 PREFIX = "/ui"
 SIGN_IN = "/sign-in"
 SIGN_OUT = "/sign-out"
+API = "/api/"
 SESSION = "session"
 """Where the id of an open session stands in a browser's signed cookie."""
 
 _ASSETS = "/_nicegui/"
 _SAFE = frozenset({"GET", "HEAD"})
 
-POLICY = "; ".join(
+PAGE_POLICY = "; ".join(
     [
         "default-src 'none'",
         # NiceGUI starts each page with a script in it and compiles Vue's templates in the browser.
@@ -37,8 +38,9 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""Of what the API answers: whatever it is, it is no page."""
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     # Not "no-referrer", with which forms would send no origin either.
@@ -65,10 +67,9 @@ class DoorMiddleware:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, _guarded(send, is_kept=False))
+            await refusal(scope, receive, _guarded(scope, send))
             return
-        is_asset = page_path(scope).startswith(_ASSETS)
-        await self._app(_without_prefix_header(scope), receive, _guarded(send, is_kept=is_asset))
+        await self._app(_without_prefix_header(scope), receive, _guarded(scope, send))
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         path = page_path(scope)
@@ -76,7 +77,8 @@ class DoorMiddleware:
         changes = is_socket or scope["method"] not in _SAFE
         if changes and not _is_from_here(Headers(scope=scope)):
             return _closed if is_socket else PlainTextResponse("sent by another site", 403)
-        if path.startswith((_ASSETS, SIGN_IN)) and not is_socket:
+        is_asset = not changes and path.startswith(_ASSETS)
+        if not is_socket and (is_asset or path == SIGN_IN):
             return None
         if visitor_of(HTTPConnection(scope), self._sessions) is not None:
             return None
@@ -140,15 +142,18 @@ def _without_prefix_header(scope: Scope) -> Scope:
     return {**scope, "headers": own}
 
 
-def _guarded(send: Send, *, is_kept: bool) -> Callable[[Message], Any]:
+def _guarded(scope: Scope, send: Send) -> Callable[[Message], Any]:
     """Adds what limits a page; nothing but assets is kept by the browser."""
+    path = page_path(scope)
+    policy = DATA_POLICY if path.startswith(API) else PAGE_POLICY
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            if not is_kept:
+                headers[name] = value
+            headers.setdefault("Content-Security-Policy", policy)
+            if not path.startswith(_ASSETS):
                 headers["Cache-Control"] = "no-store"
         await send(message)
 

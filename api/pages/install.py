@@ -17,7 +17,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from api.pages.door import PREFIX, DoorMiddleware, Forward
+from api.pages.door import API, PREFIX, DoorMiddleware, Forward
 from api.pages.sessions import LIFETIME_SECONDS, Sessions, Visitor
 from api.pages.sign_in import PATHS, sign_in_app
 
@@ -70,7 +70,7 @@ def install(app: FastAPI, pages: Pages) -> None:
 
     sign_in = guarded(sign_in_app(pages.title, pages.hint, sessions, pages.identify))
     app.router.routes += [Route(path, sign_in) for path in PATHS]
-    app.mount(f"{PREFIX}/api", guarded(Forward(app, sessions)))
+    app.mount(f"{PREFIX}{API}".rstrip("/"), guarded(Forward(app, sessions)))
     pages.define(app, sessions)
     nicegui_app.user_middleware += [
         Middleware(SessionMiddleware, **cookie),

@@ -117,8 +117,11 @@ def test_sockets_need_a_session_and_this_site(node: ServedNode) -> None:
 
 
 def test_nothing_but_the_sign_in_page_is_shown_to_strangers(node: ServedNode) -> None:
-    for path in ("/", "/documents", "/federation", "/api/v1/models", "/nothing", "/_nicegui_ws/"):
-        answered = httpx.get(f"{node.url}/ui{path}")
+    gets = ("/", "/documents", "/api/v1/models", "/nothing", "/_nicegui_ws/", "/sign-in-not")
+    asked = [("GET", path) for path in gets]
+    asked.append(("POST", "/_nicegui/client/00000000-0000-0000-0000-000000000000/upload/1"))
+    for method, path in asked:
+        answered = httpx.request(method, f"{node.url}/ui{path}", headers={"Origin": node.url})
         assert (answered.status_code, answered.headers["location"]) == (303, "/ui/sign-in")
 
 
@@ -145,6 +148,8 @@ def test_pages_say_what_browsers_must_refuse(node: ServedNode) -> None:
         assert policy[name] == "'none'"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
+    data = client.get("/ui/api/v1/models").headers["content-security-policy"]
+    assert data == "default-src 'none'; frame-ancestors 'none'; sandbox"
     assert (
         "script-src" not in httpx.get(f"{node.url}/ui/sign-in").headers["content-security-policy"]
     )

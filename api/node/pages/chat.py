@@ -83,7 +83,7 @@ class Chat:
             self._said.clear()
         self._question.set_value("")
         with self._said:
-            with ui.element("section").classes("w-full").props('aria-label=Question'):
+            with ui.element("section").classes("w-full").props("aria-label=Question"):
                 ui.label(question).classes("plain font-semibold")
             view = AnswerView(self._page, self._assistant.value, question)
         self._asking = asyncio.create_task(self._answer(question, view))
