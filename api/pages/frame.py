@@ -15,10 +15,11 @@ from api.pages.door import PREFIX, SESSION, SIGN_IN, SIGN_OUT
 from api.pages.sessions import Sessions, Visitor
 
 STYLE = """
-:root { --muted: #55625f; --line: #d5dcda; --soft: #eef2f1; }
+:root { --muted: #55625f; --line: #d5dcda; --soft: #eef2f1; --link: #14655a; }
 body { background: #f6f8f7; color: #1c2423; }
-body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
+body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b; --link: #7fd6c7;
   background: #14191a; color: #e8edec; }
+.nicegui-link { color: var(--link); }
 .muted { color: var(--muted); }
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }
@@ -76,8 +77,15 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
         with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):
             ui.button("Sign out").props("flat dense no-caps color=white type=submit")
     with ui.column().classes("w-full max-w-5xl mx-auto gap-4 p-2 sm:p-4"):
-        ui.label(title).props("role=heading aria-level=1").classes("text-2xl font-semibold")
+        heading(title, 1)
         yield
+
+
+def heading(text: str, level: int = 2) -> ui.label:
+    """A heading of the page; the frame has made that of level 1."""
+    size = {1: "text-2xl", 2: "text-lg"}.get(level, "text-base")
+    shown = ui.label(text).props(f"role=heading aria-level={level}")
+    return shown.classes(f"{size} font-semibold")
 
 
 @asynccontextmanager
