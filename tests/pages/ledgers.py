@@ -61,6 +61,8 @@ def served_ledgers(folder: Path) -> Iterator[ServedLedgers]:
         for number in range(RELEASED + 1):
             place.open_round()
             place.play(drops={Stage.ENLISTING: place.participants if number == 2 else []})
+            if number == 3:
+                populations.change_epsilon(place.authority, POPULATION, LIMIT)
         federations.pause(place.authority, FEDERATION, "the holidays")
         _other_books(place)
         with place.coordinator.database.write() as session:
@@ -92,7 +94,6 @@ def _document_plan(identity: str) -> FederationPlan:
 
 def _other_books(place: Site) -> None:
     authority = place.authority
-    populations.change_epsilon(authority, POPULATION, LIMIT)
     unused = plan_for(
         authority.identity,
         privacy_plan(noise_multiplier=8.0, rounds=2, max_participations=2),

@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from nicegui import ui
 
-from api.coordinator.pages.charts import STYLE, Line, chart
+from api.coordinator.pages import charts, shown
+from api.coordinator.pages.charts import Line, chart
 from api.coordinator.pages.links import BRAND, links
 from api.coordinator.pages.shown import VIEWS, later, meaning, number, rows
 from api.pages.client import Api
@@ -22,7 +23,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def budgets(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("Budgets", links(page.visitor), BRAND):
-            ui.add_css(STYLE)
+            ui.add_css(charts.STYLE + shown.STYLE)
             later("Budgets", partial(_show, page.api))
 
 
@@ -74,10 +75,9 @@ def _shares(budget: dict[str, Any]) -> None:
     charged, reserved, left = (
         budget[part] / budget["capacity"] for part in ("charged", "reserved", "left")
     )
-    bar = ui.linear_progress(min(1.0, charged), show_value=False, size="12px")
-    bar.props(
-        f'rounded :buffer={min(1.0, charged + reserved):.4f} aria-label="Budget charged"'
-    ).classes("w-full")
+    bar = ui.linear_progress(min(1.0, charged), show_value=False, size="12px", color=None)
+    bar.props(f'rounded :buffer={min(1.0, charged + reserved):.4f} aria-label="Budget charged"')
+    bar.classes("w-full").style("color: var(--chart-1); border: 1px solid var(--line)")
     ui.label(
         f"{charged:.1%} of the budget is charged, {reserved:.1%} reserved, {left:.1%} left, "
         "counted in Renyi divergences, which add up where epsilons do not."
@@ -85,30 +85,39 @@ def _shares(budget: dict[str, Any]) -> None:
 
 
 def _burn_down(budget: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
-    spent, limit = 0.0, budget["epsilon_limit"]
-    spending, limits = [], []
-    readable = [entry for entry in entries if entry["sealed"] is not None]
-    for entry in readable:
-        record = entry["sealed"]["record"]
-        if record["limit"] is not None:
-            limit = record["limit"]["epsilon"]
-        if record["round"] is not None:
-            spent = record["round"]["accounts"]["epsilon_after"]
-        spending.append((entry["number"], spent))
-        limits.append((entry["number"], limit))
-    lines = [Line("Spent", spending), Line("Limit", limits, is_limit=True)]
-    heading("Epsilon spent, record by record", 3)
-    chart(
-        f"Epsilon spent by {budget['population']}", "Record of the ledger", lines, is_stepped=True
-    )
-    if len(readable) < len(entries):
+    records = [entry["sealed"]["record"] for entry in entries if entry["sealed"] is not None]
+    if any(record["round"] is not None for record in records):
+        heading("Epsilon spent, record by record", 3)
+        chart(
+            f"Epsilon spent by {budget['population']}",
+            "Record of the ledger",
+            _spending(records),
+            is_stepped=True,
+        )
+    if len(records) < len(entries):
         ui.label(
-            f"Lines of the ledger that are no records: {len(entries) - len(readable)}. Something "
+            f"Lines of the ledger that are no records: {len(entries) - len(records)}. Something "
             "has changed it."
         ).classes("font-semibold")
     with ui.row().classes("items-baseline gap-x-4"):
         ui.label("As the ledger's records declare it.").classes("muted")
-        ui.link("Verify the ledger", f"/ledger?population={budget['population']}")
+        ui.link("Verify the ledger", f"/ledger?population={budget['population']}").props(
+            f'aria-label="Verify the ledger of {budget["population"]}"'
+        )
+
+
+def _spending(records: Sequence[dict[str, Any]]) -> tuple[Line, Line]:
+    """What is spent, and the limit in force, after each record."""
+    spent, limit = 0.0, 0.0
+    spending, limits = [], []
+    for place, record in enumerate(records, 1):
+        if record["limit"] is not None:
+            limit = record["limit"]["epsilon"]
+        if record["round"] is not None:
+            spent = record["round"]["accounts"]["epsilon_after"]
+        spending.append((place, spent))
+        limits.append((place, limit))
+    return Line("Spent", spending), Line("Limit", limits, is_limit=True)
 
 
 def _federation(account: dict[str, Any], course: dict[str, Any], budget: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from nicegui import ui
 
+from api.coordinator.pages.shown import scrolled
+
 STYLE = """
 :root { --chart-1: #14655a; --chart-2: #9a5b00; --chart-3: #6a4fb3; --chart-limit: #a4160d; }
 body.body--dark { --chart-1: #5fc9b8; --chart-2: #e8a94a; --chart-3: #b9a4f5;
@@ -47,17 +49,17 @@ def chart(
     """
     is_log = _is_log(lines)
     drawn = [_series(place, line, is_stepped, is_log) for place, line in enumerate(lines)]
-    if now is not None:
+    if now:
         drawn[0]["markLine"] = _mark(now)
     with ui.element("div").classes("w-full").props("role=img") as image:
         # Set as an attribute and never parsed, whatever is in the names.
         image.props["aria-label"] = f"{title}. {'; '.join(map(_summary, lines))}."
         ui.echart(_options(x_name, drawn, is_log), renderer="svg").classes("chart")
-    with ui.expansion(f"{title}: as a table").classes("w-full").props("dense"):
-        numbers_table(x_name, lines)
+    with ui.expansion(f"{title}: as a table").classes("w-full").props("dense"), scrolled(title):
+        _numbers(x_name, lines)
 
 
-def numbers_table(x_name: str, lines: Sequence[Line]) -> None:
+def _numbers(x_name: str, lines: Sequence[Line]) -> None:
     """One row for each x."""
     by_x: dict[int, dict[str, Any]] = {}
     for place, line in enumerate(lines):
@@ -83,7 +85,7 @@ def _summary(line: Line) -> str:
 
 def _is_log(lines: Sequence[Line]) -> bool:
     """Whether the lines are so far apart that the lower ones would lie on the axis."""
-    ends = [line.points[-1][1] for line in lines if line.points]
+    ends = [line.points[-1][1] for line in lines if not line.is_limit]
     known = [end for end in ends if end]
     return len(known) > 0 and max(known) > FAR_APART * min(known)
 
@@ -93,7 +95,7 @@ def _mark(now: int) -> dict[str, Any]:
         "silent": True,
         "symbol": "none",
         "data": [{"xAxis": now}],
-        "label": {"formatter": "charged so far", "position": "insideEndTop", "rotate": 90},
+        "label": {"formatter": "charged so far", "textBorderWidth": 0},
         "lineStyle": {"color": "var(--muted)", "type": "solid", "width": 1},
     }
 
@@ -101,14 +103,15 @@ def _mark(now: int) -> dict[str, Any]:
 def _series(place: int, line: Line, is_stepped: bool, is_log: bool) -> dict[str, Any]:
     colour = "var(--chart-limit)" if line.is_limit else COLOURS[place]
     dash: Any = _LIMIT_DASH if line.is_limit else _DASHES[place]
+    points = [(x, None if y is None else float(f"{y:.4g}")) for x, y in line.points]
     shows_symbols = not line.is_limit and len(line.points) <= MOST_SYMBOLS
     return {
         "type": "line",
         "name": line.name,
         # A logarithmic axis has no place for 0.
-        "data": [[x, y] for x, y in line.points if y or not is_log],
+        "data": [[x, y] for x, y in points if y or not is_log],
         "step": "end" if is_stepped else False,
-        "symbol": "none" if line.is_limit else _SYMBOLS[place],
+        "symbol": "diamond" if line.is_limit else _SYMBOLS[place],
         "showSymbol": shows_symbols,
         "symbolSize": 6,
         "lineStyle": {"color": colour, "width": 2, "type": dash},
@@ -141,6 +144,7 @@ def _options(x_name: str, series: list[dict[str, Any]], is_log: bool) -> dict[st
             "max": "dataMax",
             "splitLine": {"show": False},
             "axisLine": rule,
+            "axisPointer": {"label": {"precision": 0}},
         },
         "yAxis": {
             "type": "log" if is_log else "value",

@@ -6,22 +6,27 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from nicegui import events, ui
 
 from api.coordinator.pages.links import BRAND, links
-from api.coordinator.pages.shown import later, number, rows
+from api.coordinator.pages.shown import STYLE, later, number, rows, scrolled
 from api.coordinator.pages.verification import CHECKED, show_verification
-from api.pages.client import Api, RefusedError
+from api.pages.client import Api
 from api.pages.frame import frame, heading, opened, told
 from api.pages.sessions import Sessions
 
 ROWS = 25
 _COLUMNS = [
-    {"name": "number", "label": "Record", "field": "number", "align": "left", "sortable": True},
-    {"name": "time", "label": "Time (UTC)", "field": "time", "align": "left", "sortable": True},
+    {"name": "number", "label": "Record", "field": "number", "align": "left"},
+    {
+        "name": "time",
+        "label": "Time (UTC)",
+        "field": "time",
+        "align": "left",
+        "style": "min-width: 6.5rem",
+    },
     {
         "name": "event",
         "label": "What it records",
@@ -29,10 +34,10 @@ _COLUMNS = [
         "align": "left",
         "style": "min-width: 15rem; overflow-wrap: anywhere",
     },
-    {"name": "sum", "label": "Sum of", "field": "sum", "align": "left"},
+    {"name": "sum", "label": "In the sum", "field": "sum", "align": "left"},
     {"name": "spent", "label": "Epsilon spent", "field": "spent", "align": "right"},
     {"name": "limit", "label": "Limit", "field": "limit", "align": "right"},
-    {"name": "check", "label": "Check", "field": "check", "align": "left", "sortable": True},
+    {"name": "check", "label": "Check", "field": "check", "align": "left"},
     {"name": "show", "label": "Whole", "field": "number", "align": "left"},
 ]
 _SHOW = """<q-td :props="props"><q-btn v-if="props.row.is_record" flat dense no-caps label="Show"
@@ -46,6 +51,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def ledger(request: Request, population: str = "") -> None:
         page = opened(app, sessions, request)
         with frame("Ledger", links(page.visitor), BRAND):
+            ui.add_css(STYLE)
             later("The ledger", partial(_show, page.api, population))
 
 
@@ -56,14 +62,19 @@ async def _show(api: Api, chosen: str) -> None:
             heading("There is no ledger yet")
             ui.label("Each population has one, from the moment an admin makes it.").classes("muted")
         return
-    _choice(names, chosen or names[0])
-    await _Ledger(api, chosen or names[0]).show()
+    chosen = chosen or names[0]
+    _choice(names, chosen)
+    if chosen in names:
+        await _Ledger(api, chosen).show()
+    else:
+        with ui.column().classes("panel"):
+            ui.label(f"There is no population {chosen!r}.").classes("plain")
 
 
 def _choice(names: Sequence[str], chosen: str) -> None:
     with ui.element("nav").props("aria-label=Populations").classes("flex flex-wrap gap-2"):
         for name in names:
-            link = ui.link(name, f"/ledger?population={quote(name)}").classes("px-3 py-1 rounded")
+            link = ui.link(name, f"/ledger?population={name}").classes("px-3 py-1 rounded")
             link.style("border: 1px solid var(--line)")
             if name == chosen:
                 link.props("aria-current=page").classes("font-bold").style(
@@ -77,15 +88,10 @@ class _Ledger:
     def __init__(self, api: Api, population: str) -> None:
         self._api = api
         self._population = population
-        self._path = f"/v1/audit/ledgers/{quote(population, safe='')}"
+        self._path = f"/v1/audit/ledgers/{population}"
 
     async def show(self) -> None:
-        try:
-            entries = await rows(self._api.get, f"{self._path}/entries")
-        except RefusedError as error:
-            with ui.column().classes("panel"):
-                ui.label(f"{str(error)[:1].upper()}{str(error)[1:]}.").classes("plain")
-            return
+        entries = await rows(self._api.get, f"{self._path}/entries")
         verification = ui.column().classes("panel gap-3")
         self._table = self._records(entries)
         with verification:
@@ -99,12 +105,14 @@ class _Ledger:
                 search = ui.input("Search the records").props("outlined dense clearable")
                 search.classes("w-full sm:w-80")
                 ui.link("Download the ledger", f"/api{self._path}/export").props("download")
-            table = ui.table(
-                rows=[_row(entry) for entry in entries],
-                columns=_COLUMNS,
-                row_key="number",
-                pagination={"rowsPerPage": ROWS, "sortBy": "number", "descending": True},
-            )
+            with scrolled("Records"):
+                # The newest first.
+                table = ui.table(
+                    rows=[_row(entry) for entry in reversed(entries)],
+                    columns=_COLUMNS,
+                    row_key="number",
+                    pagination=ROWS,
+                )
             table.props(
                 f'flat dense wrap-cells :rows-per-page-options="[{ROWS}]" '
                 'no-results-label="No record has that in it"'

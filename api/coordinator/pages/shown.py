@@ -9,6 +9,16 @@ from nicegui import ui
 
 from api.pages.frame import told
 
+STYLE = """
+.scrolled { width: 100%; overflow-x: auto; }
+.scrolled .q-table__middle { overflow: visible; }
+.scrolled .q-table__card { background: transparent; }
+.accepted { color: #1d6b36; }
+.refused { color: #a4160d; }
+body.body--dark .accepted { color: #7fd6a0; }
+body.body--dark .refused { color: #ff9d94; }
+"""
+
 VIEWS = {
     "epsilon_coordinator": "Towards the coordinator",
     "epsilon_release": "Towards readers of what is released",
@@ -29,6 +39,13 @@ def meaning(modes: Iterable[str], fields: dict[str, Any]) -> str:
         f"At delta {fields['delta']:.3g}; mode {named}; unit {fields['unit']}; adjacency "
         f"{fields['adjacency']}"
     )
+
+
+def scrolled(label: str) -> ui.element:
+    """A place for a wide table, which scrolls by itself and by keyboard where it does not fit."""
+    place = ui.element("div").classes("scrolled").props("tabindex=0 role=region")
+    place.props["aria-label"] = label
+    return place
 
 
 def later(what: str, load: Callable[[], Awaitable[None]]) -> None:

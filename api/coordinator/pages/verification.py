@@ -36,14 +36,14 @@ def show_verification(report: dict[str, Any], fingerprint: str, population: str)
 
 def _verdict(report: dict[str, Any]) -> None:
     records, findings = report["records"], report["findings"]
-    colour, icon = ("positive", "verified") if report["ok"] else ("negative", "error")
+    look, icon = ("accepted", "verified") if report["ok"] else ("refused", "error")
     verdict = (
         f"All {records} records are verified: chain, signatures and every epsilon."
         if report["ok"]
         else f"The ledger is NOT accepted. Findings: {len(findings)}."
     )
     with ui.row().classes("items-center no-wrap").props("role=status"):
-        ui.icon(icon, color=colour, size="md").props("aria-hidden=true")
+        ui.icon(icon, size="md").props("aria-hidden=true").classes(look)
         ui.label(verdict).classes("font-semibold")
     if not findings:
         return
