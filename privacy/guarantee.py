@@ -127,6 +127,20 @@ def epsilons(plan: PrivacyPlan) -> Epsilons:
     )
 
 
+def epsilon_after(plan: PrivacyPlan, view: View, participations: int) -> tuple[float, int]:
+    """Epsilon of the first `participations` of a plan's, and the Renyi order that gave it.
+
+    Raises:
+        ValueError: the plan permits fewer, or it is none.
+    """
+    if not 1 <= participations <= plan.max_participations:
+        raise ValueError(
+            f"{participations} participations, the plan permits 1 to {plan.max_participations}"
+        )
+    terms = round_delta(plan, view).times(participations)
+    return _convert(participations * round_rdp(plan, view), plan.delta, terms)
+
+
 def calibrate_noise_multiplier(plan: PrivacyPlan, target_epsilon: float) -> float:
     """The least noise multiplier, to one part in 10^6, with epsilon_coordinator at most the target.
 
@@ -145,7 +159,8 @@ def calibrate_noise_multiplier(plan: PrivacyPlan, target_epsilon: float) -> floa
 
     def reached(noise_multiplier: float) -> bool:
         candidate = replace(plan, noise_multiplier=noise_multiplier)
-        return _plain_epsilon(candidate, View.COORDINATOR)[0] <= target_epsilon
+        epsilon, _ = epsilon_after(candidate, View.COORDINATOR, candidate.max_participations)
+        return epsilon <= target_epsilon
 
     if reached(low):
         return low
@@ -165,8 +180,8 @@ def calibrate_noise_multiplier(plan: PrivacyPlan, target_epsilon: float) -> floa
 
 
 def _epsilon(plan: PrivacyPlan, view: View) -> Epsilon:
-    value, order = _plain_epsilon(plan, view)
     p = plan.max_participations
+    value, order = epsilon_after(plan, view, p)
     two_nodes = None
     if plan.mode is not Mode.CLIENT:
         terms = round_delta(plan, view).times(2 * p)
@@ -182,11 +197,6 @@ def _epsilon(plan: PrivacyPlan, view: View) -> Epsilon:
         rho=p * rho(_mechanism(plan, view, 1)) if plan.sampling_rate == 1.0 else None,
         two_nodes=two_nodes,
     )
-
-
-def _plain_epsilon(plan: PrivacyPlan, view: View) -> tuple[float, int]:
-    p = plan.max_participations
-    return _convert(p * round_rdp(plan, view), plan.delta, round_delta(plan, view).times(p))
 
 
 def _convert(vector: NDArray[np.float64], delta: float, terms: DeltaTerms) -> tuple[float, int]:

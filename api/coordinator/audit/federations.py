@@ -13,8 +13,10 @@ from api.coordinator.auth import AuthorityDep, CoordinatorDep, Staff
 from api.coordinator.bodies import VersionBody, plan_json, version_body
 from api.coordinator.names import FederationName
 from api.errors import responses
-from federation.coordinator import audits, federations, overview
-from federation.statement import PrivacyStatement, statement
+from federation.coordinator import audits, federations, overview, populations
+from federation.epsilon_course import CoursePoint, course
+from federation.statement import Guarantee, PrivacyStatement, guarantees, statement
+from privacy.budget import Step
 from privacy.records import to_json
 
 router = APIRouter(prefix="/v1/audit/federations", tags=["Audit"], responses=responses(400, 401))
@@ -33,6 +35,20 @@ class AuditedFederation(BaseModel):
 
 class AuditedFederationList(BaseModel):
     data: list[AuditedFederation]
+
+
+class EpsilonCourse(BaseModel):
+    """The three epsilons as rounds add up; what each means, and assumes, is in `guarantees`.
+
+    `rounds`, `charged` and `participations` are the plan's, those that the budget was charged for,
+    and the most that count for one node.
+    """
+
+    rounds: int
+    charged: int
+    participations: int
+    guarantees: tuple[Guarantee, ...]
+    data: tuple[CoursePoint, ...]
 
 
 class ProvenVersion(VersionBody):
@@ -91,6 +107,25 @@ def get_statement(
         plan = federations.plan_of(federations.get(session, federation), authority)
     made = statement(plan)
     return PlainTextResponse(made.to_text()) if form is StatementForm.TEXT else made
+
+
+@router.get("/{federation}/epsilons", responses=responses(404))
+def get_epsilon_course(
+    coordinator: CoordinatorDep, authority: AuthorityDep, _staff: Staff, federation: FederationName
+) -> EpsilonCourse:
+    """What the plan's rounds cost up to each of them, charged or still to come."""
+    with coordinator.database.read() as session:
+        found = federations.get(session, federation)
+        plan = federations.plan_of(found, authority)
+        budget = populations.budget(session, found.population)
+    charged = len(budget.rounds(plan.hash, Step.CHARGED))
+    return EpsilonCourse(
+        rounds=plan.privacy.rounds,
+        charged=charged,
+        participations=plan.privacy.max_participations,
+        guarantees=guarantees(plan.privacy),
+        data=course(plan.privacy, charged),
+    )
 
 
 @router.get("/{federation}/versions", responses=responses(404))

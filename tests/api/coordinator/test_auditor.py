@@ -6,17 +6,19 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
+from federation.coordinator import populations
 from federation.invitation import Stage
 from federation.roster import read_fingerprint
 from federation.statement import statement
 from privacy.ledger_records import unseal
 from privacy.records import to_json
 from privacy.verification import verify
-from storage.coordinator_tables import Role
+from storage.coordinator_tables import LedgerLine, Role
 from tests.api.coordinator.conftest import Staffed, client_of
 from tests.coordinators import FEDERATION, POPULATION, Site, plan_for, site
 
@@ -69,6 +71,59 @@ def test_pages_of_the_ledger_are_the_lines_of_the_file(audited: Audited) -> None
         start = page["next"]
     assert read == [to_json(unseal(line)) for line in lines]
     assert audited.auditor.get(LEDGER, params={"start": 99}).json()["data"] == []
+
+
+def test_entries_are_the_records_in_short(audited: Audited) -> None:
+    records = audited.auditor.get(LEDGER).json()["data"]
+    entries, start = [], 0
+    while start is not None:
+        page = audited.auditor.get(f"{LEDGER}/entries", params={"start": start, "limit": 3}).json()
+        entries += page["data"]
+        start = page["next"]
+    assert [entry["number"] for entry in entries] == list(range(1, len(records) + 1))
+    for entry, sealed in zip(entries, records, strict=True):
+        assert entry["sealed"]["signer"] == sealed["signer"]
+        _is_part(entry["sealed"]["record"], sealed["record"])
+    assert len(records) == 4
+
+
+def _is_part(part: object, whole: object) -> None:
+    if isinstance(part, dict):
+        assert isinstance(whole, dict)
+        for name, value in part.items():
+            _is_part(value, whole[name])
+    else:
+        assert part == whole
+
+
+def test_lines_that_are_no_records_are_entries_too(tmp_path: Path) -> None:
+    """An auditor has to see that something is wrong, and where."""
+    with site(tmp_path / "home", count=0) as place:
+        opened = place.coordinator
+        with opened.database.write() as session:
+            (line,) = populations.lines(session, POPULATION)
+            number = b'{"record":{"sequence":"<b>1</b>"}}\n'
+            session.add(LedgerLine(population=POPULATION, sequence=1, line=number))
+            session.add(LedgerLine(population=POPULATION, sequence=2, line=b"\xff"))
+            session.add(LedgerLine(population=POPULATION, sequence=3, line=line))
+        with client_of(opened, place.url, Role.AUDITOR) as auditor:
+            entries = auditor.get(f"{LEDGER}/entries").json()["data"]
+        assert [entry["number"] for entry in entries] == [1, 2, 3, 4]
+        assert [entry["sealed"] is None for entry in entries] == [False, True, True, False]
+
+
+def test_the_course_of_the_epsilons_ends_at_the_statement(audited: Audited) -> None:
+    place = f"/v1/audit/federations/{FEDERATION}"
+    found = audited.auditor.get(f"{place}/epsilons").json()
+    promised = audited.auditor.get(f"{place}/statement").json()["guarantees"]
+    assert found["guarantees"] == promised
+    assert (found["rounds"], found["charged"], found["participations"]) == (3, 2, 3)
+    first, *_, last = found["data"]
+    assert [last[view] for view in ("coordinator", "release", "alone")] == [
+        guarantee["epsilon"] for guarantee in promised
+    ]
+    assert first == dict.fromkeys(first, 0)
+    assert [point["rounds"] for point in found["data"]] == [0, 1, 2, 3]
 
 
 def test_budgets_say_what_is_spent_reserved_and_left(audited: Audited) -> None:
