@@ -21,7 +21,9 @@ async def working(button: ui.button) -> AsyncIterator[None]:
         button.enable()
 
 
-async def confirmed(question: str, consequence: str, action: str, *, reason: str = "") -> str | None:
+async def confirmed(
+    question: str, consequence: str, action: str, *, reason: str = ""
+) -> str | None:
     """Ask before something is done, naming what it is done to.
 
     Args:

@@ -23,6 +23,9 @@ body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }
 body.body--dark .panel { background: #1b2122; }
+.refusal { width: 100%; padding: .5rem .7rem; border-left: 4px solid var(--q-negative);
+  background: var(--soft); }
+.rule + .rule { border-top: 1px solid var(--line); }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }

@@ -28,7 +28,7 @@ def install(app: FastAPI, coordinator: Coordinator) -> None:
 
 def _define(app: FastAPI, sessions: Sessions) -> None:
     # Imported only now: NiceGUI reads where to keep its files when it is imported.
-    from api.coordinator.pages import budgets
+    from api.coordinator.pages import budgets, participants, plan, rounds, versions
 
-    for page in (budgets,):
+    for page in (budgets, participants, plan, rounds, versions):
         page.define(app, sessions)
