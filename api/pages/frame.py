@@ -15,10 +15,11 @@ from api.pages.door import PREFIX, SESSION, SIGN_IN, SIGN_OUT
 from api.pages.sessions import Sessions, Visitor
 
 STYLE = """
-:root { --muted: #55625f; --line: #d5dcda; --soft: #eef2f1; }
+:root { --muted: #55625f; --line: #d5dcda; --soft: #eef2f1; --link: #14655a; }
 body { background: #f6f8f7; color: #1c2423; }
-body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
+body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b; --link: #7fd6c7;
   background: #14191a; color: #e8edec; }
+.nicegui-link { color: var(--link); }
 .muted { color: var(--muted); }
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }

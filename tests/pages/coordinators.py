@@ -140,8 +140,8 @@ def served_coordinator(folder: Path) -> Iterator[ServedCoordinator]:
             return stack.enter_context(httpx.Client(base_url=url, timeout=60))
 
         _populate(served)
-        served.members = [served.enrol(connect(), POPULATION, name) for name in MEMBERS]
-        leaving = served.enrol(connect(), POPULATION, REVOKED)
+        served.members = [served.enrol(connect(), POPULATION, name, name) for name in MEMBERS]
+        leaving = served.enrol(connect(), POPULATION, REVOKED, REVOKED)
         for one in (*served.members, leaving):
             served.approve(one)
         _run_rounds(served, leaving)

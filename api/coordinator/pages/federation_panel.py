@@ -99,7 +99,9 @@ class FederationPanel:
             self._phases = ui.element("ol").classes("flex flex-wrap gap-x-4 gap-y-1")
             self._phases.props["aria-label"] = f"Phases of the round of {name}"
             self._status = ui.label().classes("plain").props("role=status")
-            self._table = Table(f"Rounds of {name}", COLUMNS)
+            with ui.element("div").classes("w-full") as self._rounds:
+                self._table = Table(f"Rounds of {name}", COLUMNS)
+            self._rounds.set_visibility(False)
 
     def show(self, federation: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
         """The federation with its newest rounds, of which the first may be under way."""
@@ -117,6 +119,7 @@ class FederationPanel:
         if rows != self._rows:
             self._rows = rows
             self._table.show(rows)
+            self._rounds.set_visibility(bool(rows))
 
     def _show_state(self, federation: dict[str, Any]) -> None:
         state, privacy = federation["state"], federation["plan"]["privacy"]

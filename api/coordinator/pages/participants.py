@@ -29,6 +29,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def participants(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("Participants", links(page.visitor), BRAND):
+            await ui.context.client.connected()
             async with told():
                 found = (await page.api.get("/v1/admin/populations"))["data"]
                 names = [one["population"] for one in found]
@@ -121,11 +122,11 @@ class Enrolment:
                 ui.label(member["name"]).classes("plain font-semibold")
                 times = f"enrolled {when(member['created_at'])} · last seen {seen}"
                 ui.label(f"{STATES[state]} · {times}").classes("muted")
+                _show_fingerprint(member["fingerprint"])
             if state == "pending":
                 self._action("Approve", member, self._approve)
             if state != "revoked":
                 self._action("Revoke", member, self._revoke)
-        _show_fingerprint(member["fingerprint"])
 
     def _action(self, label: str, member: dict[str, Any], do: Decide) -> None:
         button = ui.button(label).props("outline no-caps dense").classes("px-3")
@@ -158,18 +159,18 @@ async def _show_once(made: dict[str, Any]) -> None:
     """A token, which nobody can see again once the dialog is closed."""
     with ui.dialog() as dialog, ui.card().classes("w-full max-w-xl gap-3"):
         dialog.props("persistent aria-label=Token")
-            heading(f"Token for {made['population']}")
-            ui.label(
-                "It is shown this once. Hand it to the node's owner over a channel that you trust."
-            )
-            shown = ui.textarea("Token", value=made["token"]).classes("w-full")
-            shown.props("outlined readonly autogrow input-class=font-mono")
-            ui.label("The coordinator's fingerprint, which the node's owner compares:")
-            _show_fingerprint(made["fingerprint"])
-            with ui.row().classes("self-end"):
-                copy = ui.button("Copy", on_click=lambda: ui.clipboard.write(made["token"]))
-                copy.props("flat no-caps")
-                ui.button("Done", on_click=lambda: dialog.submit(None)).props("unelevated no-caps")
+        heading(f"Token for {made['population']}")
+        ui.label(
+            "It is shown this once. Hand it to the node's owner over a channel that you trust."
+        )
+        shown = ui.textarea("Token", value=made["token"]).classes("w-full")
+        shown.props("outlined readonly autogrow input-class=font-mono")
+        ui.label("The coordinator's fingerprint, which the node's owner compares:")
+        _show_fingerprint(made["fingerprint"])
+        with ui.row().classes("self-end"):
+            copy = ui.button("Copy", on_click=lambda: ui.clipboard.write(made["token"]))
+            copy.props("flat no-caps")
+            ui.button("Done", on_click=lambda: dialog.submit(None)).props("unelevated no-caps")
     await dialog
     dialog.delete()
 
@@ -179,13 +180,14 @@ def _show_roster(roster: dict[str, Any], coordinator: str) -> None:
         f"Version {roster['version']}, signed by this coordinator. Owners compare these "
         "fingerprints among each other."
     ).classes("muted")
-    ui.label("This coordinator").classes("font-semibold")
-    _show_fingerprint(coordinator)
+    entries = [("This coordinator", coordinator)]
+    entries += [(member["name"], member["fingerprint"]) for member in roster["members"]]
+    for name, fingerprint in entries:
+        with ui.column().classes("w-full gap-0"):
+            ui.label(name).classes("plain font-semibold")
+            _show_fingerprint(fingerprint)
     if not roster["members"]:
         ui.label("Nobody is approved yet.").classes("muted")
-    for member in roster["members"]:
-        ui.label(member["name"]).classes("plain font-semibold")
-        _show_fingerprint(member["fingerprint"])
     ui.label(f"Hash {roster['hash']}").classes("muted plain text-xs")
 
 

@@ -22,6 +22,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def plan(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("New federation", links(page.visitor), BRAND):
+            await ui.context.client.connected()
             async with told():
                 populations = (await page.api.get("/v1/admin/populations"))["data"]
                 federations = (await page.api.get("/v1/audit/federations"))["data"]
@@ -39,12 +40,14 @@ class PlanEditor:
             "w-full grid grid-cols-1 lg:grid-cols-[1fr_24rem] gap-4 items-start"
         ):
             with ui.column().classes("panel gap-4"):
+                with ui.row().classes("w-full items-center justify-between gap-2"):
+                    ui.label("The budget of a population pays for it.").classes("muted")
+                    ui.button("New population", on_click=self._new_population).props(
+                        "outline no-caps dense"
+                    ).classes("px-3")
                 self._form = PlanForm(populations, base_models, self.changed)
-                with ui.row().classes("w-full justify-between gap-2"):
-                    self._new = ui.button("New population", on_click=self._new_population)
-                    self._new.props("outline no-caps")
-                    self._create = ui.button("Create federation", on_click=self._create_it)
-                    self._create.props("unelevated no-caps")
+                self._create = ui.button("Create federation", on_click=self._create_it)
+                self._create.props("unelevated no-caps").classes("self-end")
             with ui.element("div").classes("w-full lg:sticky lg:top-16"):
                 self._preview = PlanPreview()
 

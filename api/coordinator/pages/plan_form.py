@@ -152,7 +152,7 @@ class PlanForm:
 
     def _group(self, title: str, columns: int = 2) -> ui.element:
         with ui.element("section").classes("w-full flex flex-col gap-2"):
-            heading(title, 3)
+            heading(title)
             wide = f" sm:grid-cols-{columns}" if columns > 1 else ""
             return ui.element("div").classes(f"w-full grid grid-cols-1{wide} gap-x-3 gap-y-1")
 
@@ -161,7 +161,8 @@ class PlanForm:
     ) -> ui.input:
         field = ui.input(label, value=value, on_change=self._changed)
         field.props(f"outlined dense debounce={DEBOUNCE_MS} maxlength=500 hide-bottom-space")
-        field.props["hint"] = hint
+        if hint:
+            field.props["hint"] = hint
         of[name] = field
         return field
 

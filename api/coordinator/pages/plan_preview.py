@@ -10,9 +10,9 @@ from api.coordinator.pages.words import duration, epsilon, size
 from api.pages.frame import heading
 
 VIEWS = {
-    "coordinator": "Against the coordinator",
-    "release": "Against readers of the versions",
-    "alone": "Against everybody else together",
+    "coordinator": "Towards the coordinator",
+    "release": "Towards readers of what is released",
+    "alone": "If all other nodes were dishonest",
 }
 
 

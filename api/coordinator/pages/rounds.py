@@ -25,6 +25,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def rounds(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("Rounds", links(page.visitor), BRAND):
+            await ui.context.client.connected()
             view = Federations(page)
             await view.look()
             ui.timer(SECONDS, view.look, immediate=False)

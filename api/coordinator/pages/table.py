@@ -33,6 +33,7 @@ class Table:
                     for cell in row:
                         with ui.element("td").classes("p-2 align-top"):
                             if isinstance(cell, str):
-                                ui.label(cell).classes("plain")
+                                # As wide as it is, up to a few words a line.
+                                ui.label(cell).classes("plain w-max max-w-56")
                             else:
                                 cell()

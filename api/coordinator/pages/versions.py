@@ -17,7 +17,7 @@ from api.pages.frame import Open, frame, heading, opened, told
 from api.pages.sessions import Sessions
 from storage.coordinator_tables import Role
 
-COLUMNS = ("Version", "Released", "Round", "SHA-256 of the parameters")
+COLUMNS = ("Version", "Released", "Round", "Hash of the parameters")
 
 
 def define(app: FastAPI, sessions: Sessions) -> None:
@@ -29,6 +29,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
                 "Nodes are told to try the promoted version. Whether one serves it is its own "
                 "decision and never reported. Training always goes on from the newest version."
             ).classes("muted")
+            await ui.context.client.connected()
             async with told():
                 found = (await page.api.get("/v1/audit/federations"))["data"]
                 if not found:
@@ -69,10 +70,10 @@ class FederationVersions:
     def _row(self, version: dict[str, Any]) -> tuple[Cell, ...]:
         number = str(version["number"])
         row: tuple[Cell, ...] = (
-            f"{number}, promoted" if version["promoted"] else number,
+            f"{number} (promoted)" if version["promoted"] else number,
             when(version["created_at"]),
             _origin(version),
-            partial(_show_hash, version["parameters_hash"]),
+            version["parameters_hash"],
         )
         return (*row, partial(self._show_actions, version)) if self._is_admin else row
 
@@ -113,8 +114,4 @@ def _origin(version: dict[str, Any]) -> str:
     record = version["ledger_record"]
     if record is None:
         return "Where training began"
-    return f"{version['round_id'][:16]}, entry {record['record']['sequence']} of the ledger"
-
-
-def _show_hash(hash_: str) -> None:
-    ui.label(hash_).classes("font-mono text-sm break-all min-w-48")
+    return f"{version['round_id']}, entry {record['record']['sequence'] + 1} of the ledger"
