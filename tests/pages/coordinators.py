@@ -121,31 +121,41 @@ class ServedCoordinator:
 
 
 @contextmanager
-def served_coordinator(folder: Path) -> Iterator[ServedCoordinator]:
-    """One in a new folder below `folder`, with everything that is named above."""
+def empty_coordinator(folder: Path) -> Iterator[ServedCoordinator]:
+    """One in a new folder below `folder`, with an admin and an auditor and nothing else."""
     home = folder / "home"
     key = alcove_json("coordinator", "init", "--home", str(home))["key"]
     process, url = start_coordinator(home)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, home)
-        stack.callback(process.wait, 60)
-        stack.callback(process.send_signal, signal.SIGTERM)
-        admin = stack.enter_context(httpx.Client(base_url=url, timeout=60))
-        admin.headers["Authorization"] = f"Bearer {key}"
-        served = ServedCoordinator(url, key, "", admin)
-        new = {"label": "auditor", "role": "auditor"}
-        served.auditor_key = served.ask("POST", "/v1/admin/keys", new)["key"]
+    try:
+        with httpx.Client(base_url=url, timeout=60) as admin:
+            admin.headers["Authorization"] = f"Bearer {key}"
+            served = ServedCoordinator(url, key, "", admin)
+            new = {"label": "auditor", "role": "auditor"}
+            served.auditor_key = served.ask("POST", "/v1/admin/keys", new)["key"]
+            yield served
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        shutil.rmtree(home)
 
-        def connect() -> httpx.Client:
-            return stack.enter_context(httpx.Client(base_url=url, timeout=60))
+
+@contextmanager
+def served_coordinator(folder: Path) -> Iterator[ServedCoordinator]:
+    """One with everything that is named above."""
+    with ExitStack() as stack:
+        served = stack.enter_context(empty_coordinator(folder))
+
+        def enrol(name: str, label: str) -> Participant:
+            http = stack.enter_context(httpx.Client(base_url=served.url, timeout=60))
+            return served.enrol(http, POPULATION, name, label)
 
         _populate(served)
-        served.members = [served.enrol(connect(), POPULATION, name, name) for name in MEMBERS]
-        leaving = served.enrol(connect(), POPULATION, REVOKED, REVOKED)
+        served.members = [enrol(name, name) for name in MEMBERS]
+        leaving = enrol(REVOKED, REVOKED)
         for one in (*served.members, leaving):
             served.approve(one)
         _run_rounds(served, leaving)
-        served.enrol(connect(), POPULATION, PENDING, LABEL)
+        enrol(PENDING, LABEL)
         yield served
 
 

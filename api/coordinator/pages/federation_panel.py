@@ -34,7 +34,7 @@ PHASES = {
     "released": "Released",
     "failed": "Failed",
 }
-COLUMNS = ("Round", "Phase", "Joined", "Dropped", "Began", "Ended or due", "Reason")
+COLUMNS = ("Round", "Phase", "Joined", "Dropped", "Reason", "Began", "Ended or due")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,9 @@ class FederationPanel:
             self._shown = shown
             self._show_state(federation)
             self._show_phases(running)
-        self._status.set_text(_status(federation, running, bool(rounds)))
+        status = _status(federation, running, bool(rounds))
+        self._status.set_text(status)
+        self._status.set_visibility(bool(status))
         rows = [_row(one, total) for one in rounds]
         if rows != self._rows:
             self._rows = rows
@@ -192,9 +194,9 @@ def _row(one: dict[str, Any], total: int) -> tuple[str, ...]:
         PHASES[one["stage"]],
         _count(one["joined"]),
         _count(dropped),
+        one["reason"] or "–",
         when(one["started_at"]),
         f"due {when(one['deadline'])}" if over is None else when(over),
-        one["reason"] or "–",
     )
 
 

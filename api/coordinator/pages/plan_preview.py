@@ -64,13 +64,14 @@ def _show_guarantee(title: str, total: dict[str, Any], one: dict[str, Any]) -> N
     with ui.element("section").classes("rule pt-2"):
         with ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0 no-wrap"):
             heading(title, 3)
-            ui.label(f"ε {epsilon(total['epsilon'])}").classes("text-lg font-semibold")
-        ui.label(f"One round: ε {epsilon(one['epsilon'])} at δ {one['delta']:.3g}.")
+            shown = ui.label(f"ε {epsilon(total['epsilon'])}")
+            shown.classes("text-lg font-semibold whitespace-nowrap")
+        ui.label(f"At δ {total['delta']:.3g}. One round: ε {epsilon(one['epsilon'])}.")
         if total["mode"] != "client":
             ui.label(f"If the subject is on two nodes: ε {epsilon(total['two_nodes'])}.")
         ui.label(
-            f"Mode {total['mode']}, unit {total['unit']}, adjacency {total['adjacency']}, "
-            f"δ {total['delta']:.3g}; assumes that {total['trust']}."
+            f"Mode {total['mode']}, unit {total['unit']}, adjacency {total['adjacency']}; "
+            f"assumes that {total['trust']}."
         ).classes("muted text-sm")
 
 
@@ -89,8 +90,10 @@ def _show_rest(found: dict[str, Any]) -> None:
             "Nodes that must stay", f"{privacy['min_survivors']} of {privacy['cohort']}, "
             f"{privacy['colluders']} of whom may collude",
         )  # fmt: skip
-        if found["budget"] is not None:
-            _entry("Budget", _budget(found))
+    if found["budget"] is not None:
+        with ui.element("section").classes("rule pt-2"):
+            heading(f"Budget of {found['plan']['population']}", 3)
+            ui.label(_budget(found["budget"]))
 
 
 def _times(found: dict[str, Any]) -> str:
@@ -98,8 +101,7 @@ def _times(found: dict[str, Any]) -> str:
     return f"{duration(expected)}, {duration(longest)} at the most"
 
 
-def _budget(found: dict[str, Any]) -> str:
-    fit = found["budget"]
+def _budget(fit: dict[str, Any]) -> str:
     return (
         f"ε {epsilon(fit['epsilon_committed'])} of {epsilon(fit['epsilon_limit'])} is committed, "
         f"{epsilon(fit['epsilon_after'])} with this plan, at δ {fit['delta']:.3g}; mode "

@@ -54,7 +54,7 @@ class FederationVersions:
                     self._back = ui.button("Roll back", on_click=self._roll_back)
                     self._back.props("outline no-caps dense").classes("px-3")
                     self._back.props["aria-label"] = f"Roll back {name}"
-            columns = (*COLUMNS, "Actions") if self._is_admin else COLUMNS
+            columns = (COLUMNS[0], "Actions", *COLUMNS[1:]) if self._is_admin else COLUMNS
             self._table = Table(f"Versions of {name}", columns)
 
     async def refresh(self) -> None:
@@ -70,12 +70,14 @@ class FederationVersions:
     def _row(self, version: dict[str, Any]) -> tuple[Cell, ...]:
         number = str(version["number"])
         row: tuple[Cell, ...] = (
-            f"{number} (promoted)" if version["promoted"] else number,
             when(version["created_at"]),
             _origin(version),
             version["parameters_hash"],
         )
-        return (*row, partial(self._show_actions, version)) if self._is_admin else row
+        name = f"{number} (promoted)" if version["promoted"] else number
+        return (
+            (name, partial(self._show_actions, version), *row) if self._is_admin else (name, *row)
+        )
 
     def _show_actions(self, version: dict[str, Any]) -> None:
         number = version["number"]
