@@ -20,7 +20,8 @@ body { background: #f6f8f7; color: #1c2423; }
 body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b; --link: #7fd6c7;
   background: #14191a; color: #e8edec; }
 .nicegui-link { color: var(--link); }
-body.body--dark .text-primary { color: var(--link) !important; }
+body.body--dark :is(.text-primary, .q-field) { --q-primary: var(--link); }
+.q-loading-bar { display: none; }
 .muted { color: var(--muted); }
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }

@@ -68,7 +68,7 @@ def confirm(page: Page, action: str, about: str) -> None:
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("combobox", name=label, exact=True).click()
     page.get_by_role("option", name=option).click()
 
 
@@ -104,8 +104,10 @@ def test_a_node_is_let_in_with_a_token_and_shut_out(
         participant.open_session()
         participant.work()
 
-        press(page, f"Revoke Kiosk {PENDING}")
+        page.reload()
+        choose(page, "Population", NODES)
         expect(page.get_by_text("last seen just now")).to_be_visible()
+        press(page, f"Revoke Kiosk {PENDING}")
         confirm(page, "Revoke", f"Revoke Kiosk {PENDING} for ever?")
         expect(page.get_by_text("Nobody is approved yet.")).to_be_visible()
         expect(page.get_by_text(f"Used by Kiosk {PENDING}")).to_be_visible()
@@ -267,7 +269,7 @@ def test_the_whole_way_from_nothing_to_a_running_federation(visit_empty: Visit) 
     press(page, "New population")
     page.get_by_label("Name of the population").fill("Not a name")
     press(page, "Make it")
-    expect(page.get_by_role("alert").first).to_contain_text("Name: ")
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("name: ")
     page.get_by_label("Name of the population").fill("clinics")
     page.get_by_label("Epsilon of all federations").fill("0.7")
     press(page, "Make it")

@@ -7,6 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from api.pages.actions import working
+from api.pages.client import RefusedError
 from api.pages.frame import Open, heading
 
 UNITS = {"subject": "Subjects", "node": "Whole nodes"}
@@ -46,10 +47,19 @@ async def new_population(page: Open, unit: str, plan: dict[str, Any] | None) -> 
             }
             if plan is not None:
                 new["plan"] = plan | {"population": new["name"]}
+            refusal.set_visibility(False)
             async with working(button):
-                made = await page.api.send("POST", "/v1/admin/populations", new)
-                dialog.submit(made["population"])
+                try:
+                    made = await page.api.send("POST", "/v1/admin/populations", new)
+                except RefusedError as error:
+                    # Where the fields are, which stay as they were typed.
+                    refusal.set_text(str(error))
+                    refusal.set_visibility(True)
+                else:
+                    dialog.submit(made["population"])
 
+        refusal = ui.label().classes("refusal plain").props("role=alert")
+        refusal.set_visibility(False)
         with ui.row().classes("self-end"):
             ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
             button = ui.button("Make it", on_click=make).props("unelevated no-caps")
