@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from api.bodies import RowBody
 from federation.plan import FederationPlan
 from federation.signed import Signed
@@ -22,6 +24,29 @@ class VersionBody(RowBody):
     round_id: str | None
     created_at: int
     record: dict[str, Any]
+
+
+class RoundBody(RowBody):
+    """A round; `slot` is which of the plan's rounds it is an attempt at.
+
+    `joined` and `survivors` are counts, null until they are settled. Times are seconds since the
+    epoch at the coordinator.
+    """
+
+    id: str
+    number: int
+    slot: int
+    stage: str
+    reason: str | None
+    started_at: float
+    deadline: float
+    ended_at: float | None
+    joined: int | None
+    survivors: int | None
+
+
+class RoundList(BaseModel):
+    data: list[RoundBody]
 
 
 def plan_json(plan: FederationPlan) -> dict[str, Any]:

@@ -20,6 +20,8 @@ body { background: #f6f8f7; color: #1c2423; }
 body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b; --link: #7fd6c7;
   background: #14191a; color: #e8edec; }
 .nicegui-link { color: var(--link); }
+body.body--dark :is(.text-primary, .q-field) { --q-primary: var(--link); }
+.q-loading-bar { display: none; }
 .muted { color: var(--muted); }
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }
@@ -28,6 +30,9 @@ body.body--dark .panel { background: #1b2122; }
   padding: 0 .1rem; background: none; color: inherit; font: inherit; font-weight: 600; }
 .cited { background: #ffeeb0; color: #1c2423; padding: .5rem .7rem; border-radius: 6px; }
 body.body--dark .cited { background: #5b4a08; color: #fff; }
+.refusal { width: 100%; padding: .5rem .7rem; border-left: 4px solid var(--q-negative);
+  background: var(--soft); }
+.rule + .rule { border-top: 1px solid var(--line); }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }

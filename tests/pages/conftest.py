@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.pages.browser import Visit, chromium, visit
+from tests.pages.coordinators import ServedCoordinator, served_coordinator
 from tests.served import alcove_json, start_node
 
 NewVisit = Callable[..., AbstractContextManager[Visit]]
@@ -62,3 +63,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedNode]:
 def visit_node(browser: Browser, node: ServedNode) -> NewVisit:
     """Opens a window on the node: `with visit_node(size=NARROW) as visit`."""
     return partial(visit, browser, node.url)
+
+
+@pytest.fixture(scope="session")
+def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedCoordinator]:
+    with served_coordinator(tmp_path_factory.mktemp("coordinator")) as served:
+        yield served
+
+
+@pytest.fixture
+def visit_coordinator(browser: Browser, coordinator: ServedCoordinator) -> NewVisit:
+    """Opens a window on the coordinator: `with visit_coordinator(size=NARROW) as visit`."""
+    return partial(visit, browser, coordinator.url)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api.bodies import RowBody
 from api.coordinator.admin.previews import resolved
 from api.coordinator.auth import Admin, AuthorityDep, CoordinatorDep
-from api.coordinator.bodies import plan_json
+from api.coordinator.bodies import RoundBody, RoundList, plan_json
 from api.coordinator.coordinator import Coordinator
 from api.coordinator.names import LARGEST_PLAN, FederationName, Limit, OfPopulation, Reason, Start
 from api.errors import responses
@@ -53,29 +53,6 @@ class ReasonRequest(BaseModel):
     """Why; nodes and auditors may read it."""
 
     reason: Reason = ""
-
-
-class RoundBody(RowBody):
-    """A round; `slot` is which of the plan's rounds it is an attempt at.
-
-    `joined` and `survivors` are counts, null until they are settled. Times are seconds since the
-    epoch at the coordinator.
-    """
-
-    id: str
-    number: int
-    slot: int
-    stage: str
-    reason: str | None
-    started_at: float
-    deadline: float
-    ended_at: float | None
-    joined: int | None
-    survivors: int | None
-
-
-class RoundList(BaseModel):
-    data: list[RoundBody]
 
 
 @router.post("", status_code=201, responses=_named, max_body_size=LARGEST_PLAN)

@@ -10,8 +10,8 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from api.coordinator.auth import AuthorityDep, CoordinatorDep, Staff
-from api.coordinator.bodies import VersionBody, plan_json, version_body
-from api.coordinator.names import FederationName
+from api.coordinator.bodies import RoundBody, RoundList, VersionBody, plan_json, version_body
+from api.coordinator.names import FederationName, Limit, Start
 from api.errors import responses
 from federation.coordinator import audits, federations, overview, populations
 from federation.epsilon_course import CoursePoint, course
@@ -126,6 +126,20 @@ def get_epsilon_course(
         guarantees=guarantees(plan.privacy),
         data=course(plan.privacy, charged),
     )
+
+
+@router.get("/{federation}/rounds", responses=responses(404))
+def list_audited_rounds(
+    coordinator: CoordinatorDep,
+    _staff: Staff,
+    federation: FederationName,
+    start: Start = 0,
+    limit: Limit = 100,
+) -> RoundList:
+    """Rounds with their stages, counts and reasons, the newest first."""
+    with coordinator.database.read() as session:
+        found = overview.rounds(session, federation, start=start, limit=limit)
+        return RoundList(data=[RoundBody.of(row) for row in found])
 
 
 @router.get("/{federation}/versions", responses=responses(404))

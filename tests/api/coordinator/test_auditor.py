@@ -180,6 +180,10 @@ def test_rounds_show_counts_and_reasons_and_nobody(audited: Audited) -> None:
     assert not any(one.identity in shown.text for one in audited.site.participants)
     page = audited.admin.get(place, params={"start": 1, "limit": 1}).json()["data"]
     assert page == [failed]
+    place = f"/v1/audit/federations/{FEDERATION}/rounds"
+    assert audited.auditor.get(place).json() == shown.json()
+    assert audited.auditor.get(place, params={"start": 1, "limit": 1}).json()["data"] == [failed]
+    assert audited.auditor.get("/v1/audit/federations/nowhere/rounds").status_code == 404
 
 
 def test_federations_are_listed_with_their_plans(audited: Audited) -> None:
