@@ -76,8 +76,15 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
         with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):
             ui.button("Sign out").props("flat dense no-caps color=white type=submit")
     with ui.column().classes("w-full max-w-5xl mx-auto gap-4 p-2 sm:p-4"):
-        ui.label(title).props("role=heading aria-level=1").classes("text-2xl font-semibold")
+        heading(title, 1)
         yield
+
+
+def heading(text: str, level: int = 2) -> ui.label:
+    """A heading of the page; the frame has made that of level 1."""
+    size = {1: "text-2xl", 2: "text-lg"}.get(level, "text-base")
+    shown = ui.label(text).props(f"role=heading aria-level={level}")
+    return shown.classes(f"{size} font-semibold")
 
 
 @asynccontextmanager
