@@ -61,7 +61,13 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
     ui.page_title(f"{title} · {brand}")
     ui.add_css(STYLE)
     ui.colors(primary="#14655a", negative="#a4160d", positive="#1d6b36", warning="#8a5a00")
-    dark = ui.dark_mode().bind_value(nicegui_app.storage.user, "dark")
+    # None, until somebody chooses: as the system has it.
+    dark = ui.dark_mode(None).bind_value(nicegui_app.storage.user, "dark")
+
+    async def switch() -> None:
+        is_dark = await ui.run_javascript("document.body.classList.contains('body--dark')")
+        dark.set_value(not is_dark)
+
     with ui.header().classes("alcove-head items-center gap-x-2 gap-y-0 px-4 py-2"):
         ui.label(brand).classes("font-bold mr-2")
         with ui.element("nav").props("aria-label=Pages").classes("flex flex-wrap"):
@@ -70,7 +76,7 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
                 if link.label == title:
                     entry.props("aria-current=page")
         ui.space()
-        ui.button(icon="contrast", on_click=lambda: dark.set_value(not dark.value)).props(
+        ui.button(icon="contrast", on_click=switch).props(
             'flat round dense color=white aria-label="Light or dark"'
         )
         with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):

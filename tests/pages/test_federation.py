@@ -212,7 +212,7 @@ def test_the_odometer_is_shown_against_the_limit(
     with on_page(browser, federated.node) as visit:
         shown = part(visit, SPENT)
         expect(shown).to_contain_text(f"Epsilon {spent:.4g} of at most {limit:g}")
-        expect(shown).to_contain_text("After 2 rounds, at delta 1e-05, for one subject")
+        expect(shown).to_contain_text("After 2 rounds, at delta 1e-5, for one subject")
         bar = shown.get_by_role("progressbar", name=SPENT)
         assert float(bar.get_attribute("aria-valuenow") or "") == pytest.approx(spent / limit)
 

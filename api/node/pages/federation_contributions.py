@@ -48,7 +48,7 @@ class Contributions:
             "Give the receipts to an auditor: with them a round that a coordinator left out of its "
             "ledger is found."
         ).classes("muted")
-        with ui.element("ul").classes("w-full flex flex-col gap-3") as entries:
+        with ui.element("ul").classes("panel flex flex-col !py-0") as entries:
             self._draw_some(found[:MOST_SHOWN])
         if len(found) > MOST_SHOWN:
             self._offer_more(entries, found[MOST_SHOWN:])
@@ -63,7 +63,7 @@ class Contributions:
 
     def _draw_some(self, some: list[dict[str, Any]]) -> None:
         for one in some:
-            with ui.element("li").classes("panel"):
+            with ui.element("li").classes("py-3").style("border-bottom: 1px solid var(--line)"):
                 self._draw_one(one)
 
     def _draw_one(self, one: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class Contributions:
                 )
                 if one["sent_bytes"] is not None:
                     ui.label(f"{size(one['sent_bytes'])} sent, SHA-256 {one['sent_hash']}").classes(
-                        "plain muted text-sm"
+                        "plain muted text-xs"
                     )
             if one["receipt"]:
                 self._draw_receipt(one)
@@ -86,13 +86,13 @@ class Contributions:
 
     def _draw_receipt(self, one: dict[str, Any]) -> None:
         path = f"/v1/federation/receipts/{quote(one['round_id'], safe='')}"
-        with ui.row().classes("gap-2"):
+        with ui.row().classes("gap-3"):
             view = ui.button("Receipt", icon="receipt_long").props("outline no-caps")
             view.props["aria-label"] = f"Receipt of round {one['round_id']}"
             view.on_click(partial(self._page.act, view, partial(self._view, path)))
-            save = ui.element("a").props("download").classes("self-center underline")
+            save = ui.element("a").classes("self-center underline")
             save.props["href"] = f"{PREFIX}/api{path}"
-            save.props["download"] = "receipt.json"
+            save.props["download"] = f"{one['round_id']}.json"
             save.props["aria-label"] = f"Download the receipt of round {one['round_id']}"
             with save:
                 ui.label("Download")
@@ -122,5 +122,5 @@ def _draw_receipt(receipt: dict[str, Any]) -> None:
         ("This node's key", receipt["participant"]),
     ):
         fact(name, value, is_key=True)
-    with ui.expansion("As a file").classes("w-full"):
+    with ui.expansion("As a file").classes("w-full").props("dense header-class=px-0"):
         ui.label(json.dumps(receipt, indent=2)).classes("plain font-mono text-sm")

@@ -57,6 +57,10 @@ def _draw_answer(one: dict[str, Any]) -> None:
 
 
 def _draw_costs(one: dict[str, Any]) -> None:
-    with ui.expansion("What the whole plan may cost").classes("w-full").props("dense"):
+    with (
+        ui.expansion("What the whole plan may cost")
+        .classes("w-full")
+        .props("dense header-class=px-0")
+    ):
         for view, words in VIEWS.items():
             ui.label(f"{words}: {guarantee(one[view])}.").classes("plain py-1")

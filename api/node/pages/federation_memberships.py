@@ -11,6 +11,7 @@ from api.node.pages.federation_peers import draw_peers
 from api.node.pages.federation_words import fact, when
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
+from federation.roster import fingerprint
 
 PATH = "/v1/federation/memberships"
 OPEN_STATES = ("pending", "active")
@@ -77,7 +78,7 @@ class Memberships:
                 fact("Coordinator", one["url"])
                 fact("This node is called", one["name"])
                 fact("Joined", when(one["created_at"]))
-                fact("The coordinator's key", one["coordinator"], is_key=True)
+            fact("The coordinator's key", fingerprint(one["coordinator"]), is_key=True)
             fact(
                 "This node's fingerprint, for the admin and other owners to compare",
                 one["fingerprint"],

@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from api.node.pages.federation_words import counted, key_text
-from api.node.pages.live import LivePage
+from api.node.pages.live import LivePage, answers
 from api.pages.frame import heading
 
 ADVICE = (
@@ -55,12 +55,14 @@ def _draw_peer(page: LivePage, membership: dict[str, Any], peer: dict[str, Any])
 
 
 async def _confirm(page: LivePage, membership: dict[str, Any], peer: dict[str, Any]) -> None:
-    agreed = await page.ask(
-        f"Did the owner of {peer['name']} read out this fingerprint?",
-        f"{peer['fingerprint']}\n\nAll 64 digits have to be the same, and you have to know the "
-        "voice. A confirmation is not taken back.",
-        "All of it is the same",
-    )
-    if agreed:
+    question = f"Did the owner of {peer['name']} read out this fingerprint?"
+    with page.dialog(question, "max-w-lg") as dialog:
+        key_text(peer["fingerprint"])
+        ui.label(
+            "All 64 digits have to be the same, and you have to know the voice. A confirmation is "
+            "not taken back."
+        )
+        answers(dialog, "All of it is the same")
+    if await dialog:
         path = f"/v1/federation/memberships/{membership['id']}/peers"
         await page.api.send("PUT", path, {"fingerprint": peer["fingerprint"]})

@@ -19,8 +19,8 @@ MODES = {
     "local": "local (a subject is protected, and each node adds all the noise itself)",
 }
 THREATS = {
-    "honest_but_curious": "one that follows the protocol and is curious",
-    "active": "one that cheats",
+    "honest_but_curious": "follows the protocol but is curious",
+    "active": "cheats",
 }
 
 
@@ -70,8 +70,8 @@ def in_words(policy: dict[str, Any]) -> list[str]:
         else f"If all other nodes were dishonest, a plan may cost at most epsilon {number(alone)}.",
         f"At least {number(policy['smallest_cohort'])} nodes are invited to a round, and at least "
         f"{number(policy['smallest_min_survivors'])} are in every sum.",
-        f"The mode of privacy is {listed([MODES[mode] for mode in policy['modes']])}.",
-        "Sums are protected against this kind of coordinator: "
+        f"The mode of privacy may be {listed([MODES[mode] for mode in policy['modes']])}.",
+        "Sums may be protected against a coordinator that "
         f"{listed([THREATS[name] for name in policy['threat_models']])}.",
         f"What may be adapted: {listed(policy['adapters'])}, with at most "
         f"{number(policy['largest_dimension'])} parameters, of "

@@ -80,8 +80,8 @@ class PolicyForm:
 
     def _draw_choice(self, term: str) -> dict[str, ui.checkbox]:
         title, options = CHOICES[term]
-        with ui.element("fieldset").classes("w-full"):
-            with ui.element("legend").classes("muted text-sm"):
+        with ui.element("fieldset").classes("w-full m-0 p-0 border-0"):
+            with ui.element("legend").classes("muted text-sm p-0"):
                 ui.label(title)
             with ui.row().classes("gap-x-4 gap-y-0"):
                 return {

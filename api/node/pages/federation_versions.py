@@ -17,7 +17,7 @@ STATES = {
     "harmful": ("trending_down", "Not used: it did worse on your questions"),
     "untested": ("help_outline", "Not used: there were no questions to try it on"),
     "refused": ("block", "Not used: you refused it"),
-    "retired": ("history", "Not used: another version is, or its trial is still to come"),
+    "retired": ("history", "Not used: another version took its place"),
 }
 MEASURES = {
     "retriever": "MRR@10: how high the right document is found, 1 is best",
@@ -54,6 +54,8 @@ class Versions:
 
     def _draw_one(self, one: dict[str, Any]) -> None:
         icon, words = STATES[one["state"]]
+        if one["state"] == "retired" and one["before"] is None:
+            icon, words = "hourglass_empty", "Not used: it has not been tried"
         heading(
             f"{one['federation']}, version {one['number']}, for the {one['adapter']}", 3
         ).classes("plain")
@@ -91,13 +93,13 @@ class Versions:
 def _draw_trial(one: dict[str, Any]) -> None:
     before, after = one["before"], one["after"]
     if before is None or after is None:
-        ui.label(f"Not tried, since {when(one['tried_at'])}.").classes("muted")
+        ui.label(f"It came on {when(one['tried_at'])}.").classes("muted")
         return
     top = max(before, after, 1.0 if one["adapter"] == "retriever" else 0.0) or 1.0
-    for name, value in (("Without it", before), ("With it", after)):
+    for name, value, colour in (("Without it", before, "grey-7"), ("With it", after, "primary")):
         with ui.row().classes("w-full items-center no-wrap gap-3"):
             ui.label(name).classes("w-24 shrink-0")
-            bar = ui.linear_progress(value / top, size="10px", show_value=False)
+            bar = ui.linear_progress(value / top, size="10px", show_value=False, color=colour)
             bar.classes("grow").props("rounded")
             bar.props["aria-label"] = f"{name}: {value:.3f}"
             ui.label(f"{value:.3f}").classes("font-mono w-14 shrink-0 text-right")

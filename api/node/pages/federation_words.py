@@ -25,10 +25,10 @@ def size(count: int) -> str:
 
 
 def number(value: float) -> str:
-    """At most four significant digits, such as '0.0001', '2.781' or '1,000,000'."""
+    """At most four significant digits, such as '1e-5', '2.781' or '1,000,000'."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:.4g}"
+    return f"{value:.4g}".replace("e-0", "e-")
 
 
 def counted(count: int, one: str) -> str:
@@ -36,15 +36,15 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
-def listed(words: list[str], last: str = "or") -> str:
+def listed(words: list[str]) -> str:
     """Such as 'a', 'a or b', 'a, b or c'; 'none' without any."""
     if len(words) < 2:
         return "".join(words) or "none"
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def key_text(public_key: str) -> ui.label:
-    """A key or a fingerprint, to be compared in full."""
+    """A fingerprint, a key or a hash, to be compared in full."""
     return ui.label(public_key).classes("plain font-mono text-sm")
 
 
@@ -52,7 +52,9 @@ def fact(name: str, value: str, *, is_key: bool = False) -> None:
     """One name with its value below."""
     with ui.column().classes("gap-0 w-full"):
         ui.label(name).classes("muted text-sm")
-        key_text(value) if is_key else ui.label(value).classes("plain")
+        shown = ui.label(value).classes("plain")
+        if is_key:
+            shown.classes("font-mono text-sm")
 
 
 def guarantee(epsilon: dict[str, Any]) -> str:

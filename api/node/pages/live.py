@@ -55,9 +55,7 @@ class LivePage:
         """Whether the visitor agrees to what has consequences."""
         with self.dialog(question, "max-w-lg") as dialog:
             ui.label(consequence).classes("plain")
-            with ui.row().classes("w-full justify-end gap-2"):
-                ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
-                ui.button(agree, on_click=lambda: dialog.submit(True)).props("unelevated no-caps")
+            answers(dialog, agree)
         return await dialog is True
 
     @contextmanager
@@ -68,6 +66,13 @@ class LivePage:
             dialog.on("hide", dialog.delete)
             heading(title).classes("plain")
             yield dialog
+
+
+def answers(dialog: ui.dialog, agree: str) -> None:
+    """The buttons below a question: awaiting the dialog gives True for the one that agrees."""
+    with ui.row().classes("w-full justify-end gap-2"):
+        ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+        ui.button(agree, on_click=lambda: dialog.submit(True)).props("unelevated no-caps")
 
 
 class _Part:
