@@ -23,9 +23,15 @@ body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }
 body.body--dark .panel { background: #1b2122; }
+.nicegui-link { color: var(--q-primary); }
+body.body--dark :is(.nicegui-link, .text-primary, .q-field, .q-checkbox) { --q-primary: #6cc5b4; }
+body.body--dark .text-negative { --q-negative: #ffb4ab; }
+body.body--dark .text-positive { --q-positive: #8fd6a0; }
+body.body--dark .text-warning { --q-warning: #e8b85a; }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }
+.q-loading-bar { display: none; }
 :focus-visible { outline: 3px solid #e0a100 !important; outline-offset: 2px; }
 """
 

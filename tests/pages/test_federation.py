@@ -31,7 +31,7 @@ from tests.pages.federations import (
 
 pytestmark = [pytest.mark.pages, pytest.mark.timeout(400)]
 
-PATIENCE = 120_000
+PATIENCE = 60_000
 """Milliseconds; of a busy machine, and of nodes that look around now and then."""
 JOINED = "What this node has joined"
 SPENT = "Privacy spent"
@@ -112,7 +112,7 @@ def test_an_owner_joins_confirms_peers_pauses_and_leaves(
         heard = fingerprint(enrol(stack, site, HOSTILE).identity)
         visit = stack.enter_context(on_page(browser, federated.node))
         panel = part(visit, JOINED).locator(".panel", has_text=site.url)
-        press(visit.page.locator("body"), "Join a coordinator")
+        visit.page.get_by_text("Join a coordinator", exact=True).click()
         token = site.token()
         join(visit, site.url, token, "West clinic")
         expect(panel).to_contain_text("Waits for the admin's approval")
@@ -184,8 +184,8 @@ def test_the_effect_of_a_policy_is_in_view_before_it_is_saved(
         form.get_by_label("Largest delta of a plan").fill("0.001")
         expect(form).to_contain_text(f"Accepted, from {federated.site.url}")
         assert of_api(node, "policy") == before
-        form.get_by_label("Generator").click()
-        form.get_by_label("Feedback of users may enter rounds").click()
+        form.get_by_role("checkbox", name="Generator").click()
+        form.get_by_role("checkbox", name="Feedback of users may enter rounds").click()
         press(form, "Save")
         expect(agreed).to_contain_text("At least 3 nodes are invited to a round")
         expect(agreed).to_contain_text("What may be adapted: retriever, with")
@@ -197,7 +197,7 @@ def test_the_effect_of_a_policy_is_in_view_before_it_is_saved(
             "adapters": ["retriever"],
             "shares_feedback": True,
         }
-        press(agreed, "What the whole plan may cost")
+        agreed.get_by_text("What the whole plan may cost").click()
         costs = agreed.get_by_text("If all other nodes were dishonest: epsilon")
         expect(costs).to_contain_text("mode document, for one subject, adjacency zero-out")
     node.owner.put("/v1/federation/policy", json=before).raise_for_status()
@@ -230,7 +230,7 @@ def test_every_contribution_is_listed_with_its_receipt(
         press(listed, "Show 3 older")
         expect(entries).to_have_count(ROUNDS + 1)
         expect(entries.last).to_contain_text("round round-0")
-        expect(entries.last).to_contain_text("3.4 kB sent")
+        expect(entries.last).to_contain_text("3.3 KiB sent")
 
         press(listed, f"Receipt of round {newest}")
         receipt = of_api(federated.node, f"receipts/{newest}")

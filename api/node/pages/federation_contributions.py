@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from api.node.pages.federation_words import fact, number, size, when
+from api.node.pages.federation_words import fact, number
 from api.node.pages.live import LivePage
 from api.pages.door import PREFIX
 from api.pages.frame import heading
+from api.pages.parts import moment, named, size
 
 MOST_SHOWN = 20
 OUTCOMES = {
@@ -72,7 +73,7 @@ class Contributions:
             with ui.column().classes("gap-0 min-w-0 grow basis-64"):
                 heading(one["federation"], 3).classes("plain")
                 ui.label(f"{OUTCOMES[one['outcome']]}{reason}").classes("plain")
-                ui.label(f"{when(one['seen_at'])} · round {one['round_id']}").classes(
+                ui.label(f"{moment(one['seen_at'])} · round {one['round_id']}").classes(
                     "plain muted text-sm"
                 )
                 if one["sent_bytes"] is not None:
@@ -88,12 +89,12 @@ class Contributions:
         path = f"/v1/federation/receipts/{quote(one['round_id'], safe='')}"
         with ui.row().classes("gap-3"):
             view = ui.button("Receipt", icon="receipt_long").props("outline no-caps")
-            view.props["aria-label"] = f"Receipt of round {one['round_id']}"
+            named(view, f"Receipt of round {one['round_id']}")
             view.on_click(partial(self._page.act, view, partial(self._view, path)))
             save = ui.element("a").classes("self-center underline")
             save.props["href"] = f"{PREFIX}/api{path}"
             save.props["download"] = f"{one['round_id']}.json"
-            save.props["aria-label"] = f"Download the receipt of round {one['round_id']}"
+            named(save, f"Download the receipt of round {one['round_id']}")
             with save:
                 ui.label("Download")
 

@@ -8,9 +8,10 @@ from typing import Any
 from nicegui import ui
 
 from api.node.pages.federation_peers import draw_peers
-from api.node.pages.federation_words import fact, when
+from api.node.pages.federation_words import fact
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
+from api.pages.parts import moment
 from federation.roster import fingerprint
 
 PATH = "/v1/federation/memberships"
@@ -77,7 +78,7 @@ class Memberships:
             with ui.element("div").classes("w-full grid grid-cols-1 sm:grid-cols-2 gap-3"):
                 fact("Coordinator", one["url"])
                 fact("This node is called", one["name"])
-                fact("Joined", when(one["created_at"]))
+                fact("Joined", moment(one["created_at"]))
             fact("The coordinator's key", fingerprint(one["coordinator"]), is_key=True)
             fact(
                 "This node's fingerprint, for the admin and other owners to compare",
@@ -157,5 +158,5 @@ def _draw_former(one: dict[str, Any]) -> None:
         ui.icon(icon, size="sm").props("aria-hidden=true")
         ui.label(
             f"{words}: {one['population'] or 'a population'} at {one['url']}, joined "
-            f"{when(one['created_at'])} as {one['name']}"
+            f"{moment(one['created_at'])} as {one['name']}"
         ).classes("plain muted")

@@ -6,8 +6,9 @@ from typing import Any
 
 from nicegui import ui
 
-from api.node.pages.federation_words import counted, number
+from api.node.pages.federation_words import number
 from api.node.pages.live import LivePage
+from api.pages.parts import counted
 
 CLOSE = 0.8
 """Share of the limit from which the bar says that little is left."""

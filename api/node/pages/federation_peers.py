@@ -7,9 +7,10 @@ from typing import Any
 
 from nicegui import ui
 
-from api.node.pages.federation_words import counted, key_text
+from api.node.pages.federation_words import key_text
 from api.node.pages.live import LivePage, answers
 from api.pages.frame import heading
+from api.pages.parts import counted, named
 
 ADVICE = (
     "Compare each fingerprint in full with its owner, by telephone for instance, and never by way "
@@ -50,7 +51,7 @@ def _draw_peer(page: LivePage, membership: dict[str, Any], peer: dict[str, Any])
                 ui.label("Confirmed")
             return
         button = ui.button("Confirm", icon="compare_arrows").props("outline no-caps")
-        button.props["aria-label"] = f"Confirm {peer['name']}"
+        named(button, f"Confirm {peer['name']}")
         button.on_click(partial(page.act, button, partial(_confirm, page, membership, peer)))
 
 

@@ -12,6 +12,7 @@ from api.node.pages.federation_policy_form import PolicyForm
 from api.node.pages.federation_words import listed, number
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
+from api.pages.parts import named
 
 MODES = {
     "client": "client (a whole node is protected)",
@@ -48,7 +49,7 @@ class Policy:
                     with ui.element("li"):
                         ui.label(sentence).classes("plain")
             change = ui.button("Change", icon="tune").props("outline no-caps")
-            change.props["aria-label"] = "Change what this node agrees to"
+            named(change, "Change what this node agrees to")
             form = PolicyForm(self._page, found["policy"], is_fixed=found["is_fixed"])
             change.on_click(partial(self._page.act, change, form.open))
         heading("What follows for the plans that it knows", 3)

@@ -7,9 +7,9 @@ from typing import Any
 
 from nicegui import ui
 
-from api.node.pages.federation_words import counted, when
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
+from api.pages.parts import counted, moment, named
 
 PATH = "/v1/federation/versions"
 STATES = {
@@ -71,7 +71,7 @@ class Versions:
 
     def _draw_choice(self, one: dict[str, Any], choice: str, label: str, icon: str) -> None:
         button = ui.button(label, icon=icon).props("outline no-caps")
-        button.props["aria-label"] = f"{label} version {one['number']} of {one['federation']}"
+        named(button, f"{label} version {one['number']} of {one['federation']}")
         button.on_click(partial(self._page.act, button, partial(self._choose, one, choice)))
 
     async def _choose(self, one: dict[str, Any], choice: str) -> None:
@@ -93,7 +93,7 @@ class Versions:
 def _draw_trial(one: dict[str, Any]) -> None:
     before, after = one["before"], one["after"]
     if before is None or after is None:
-        ui.label(f"It came on {when(one['tried_at'])}.").classes("muted")
+        ui.label(f"It came on {moment(one['tried_at'])}.").classes("muted")
         return
     top = max(before, after, 1.0 if one["adapter"] == "retriever" else 0.0) or 1.0
     for name, value, colour in (("Without it", before, "grey-7"), ("With it", after, "primary")):
@@ -101,12 +101,12 @@ def _draw_trial(one: dict[str, Any]) -> None:
             ui.label(name).classes("w-24 shrink-0")
             bar = ui.linear_progress(value / top, size="10px", show_value=False, color=colour)
             bar.classes("grow").props("rounded")
-            bar.props["aria-label"] = f"{name}: {value:.3f}"
+            named(bar, f"{name}: {value:.3f}")
             ui.label(f"{value:.3f}").classes("font-mono w-14 shrink-0 text-right")
     ui.label(_verdict(one)).classes("font-semibold")
     ui.label(
         f"{MEASURES[one['adapter']]}. Tried on {counted(one['examples'], 'question')} of your own "
-        f"that were held back, {when(one['tried_at'])}."
+        f"that were held back, {moment(one['tried_at'])}."
     ).classes("muted")
 
 

@@ -1,27 +1,10 @@
-"""Numbers, times and keys of federations in words that people read."""
+"""Numbers, keys and guarantees of federations in words that people read."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from nicegui import ui
-
-UNITS = ("B", "kB", "MB", "GB")
-
-
-def when(seconds: float) -> str:
-    """A time since the epoch, such as '23 Nov 2026, 03:15 UTC'."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
-
-
-def size(count: int) -> str:
-    """Bytes, such as '368.6 kB'."""
-    value, unit = float(count), 0
-    while value >= 1_000 and unit < len(UNITS) - 1:
-        value, unit = value / 1_000, unit + 1
-    return f"{value:.0f} {UNITS[unit]}" if unit == 0 else f"{value:.1f} {UNITS[unit]}"
 
 
 def number(value: float) -> str:
@@ -29,11 +12,6 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4g}".replace("e-0", "e-")
-
-
-def counted(count: int, one: str) -> str:
-    """Such as '1 round' and '2 rounds'."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
 def listed(words: list[str]) -> str:

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from api.pages.client import Api, RefusedError
 from api.pages.frame import heading, told
+from api.pages.parts import named
 
 REFRESH_SECONDS = 5.0
 
@@ -62,7 +63,7 @@ class LivePage:
     def dialog(self, title: str, width: str) -> Iterator[ui.dialog]:
         """A dialog with what is made in the block; it is forgotten once it is hidden."""
         with self._root, ui.dialog() as dialog, ui.card().classes(f"panel {width} gap-3"):
-            dialog.props["aria-label"] = title
+            named(dialog, title)
             dialog.on("hide", dialog.delete)
             heading(title).classes("plain")
             yield dialog
@@ -81,7 +82,7 @@ class _Part:
         self._draw = draw
         self._shown: Any = None
         with ui.element("section").classes("w-full flex flex-col gap-3") as section:
-            section.props["aria-label"] = title
+            named(section, title)
             heading(title)
             self._content = ui.column().classes("w-full gap-3")
             with self._content:
