@@ -20,7 +20,10 @@ body { background: #f6f8f7; color: #1c2423; }
 body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b; --link: #7fd6c7;
   background: #14191a; color: #e8edec; }
 .nicegui-link { color: var(--link); }
-body.body--dark :is(.text-primary, .q-field) { --q-primary: var(--link); }
+body.body--dark :is(.text-primary, .q-field, .q-checkbox) { --q-primary: var(--link); }
+body.body--dark .text-negative { --q-negative: #ffb4ab; }
+body.body--dark .text-positive { --q-positive: #8fd6a0; }
+body.body--dark .text-warning { --q-warning: #e8b85a; }
 .q-loading-bar { display: none; }
 .muted { color: var(--muted); }
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
@@ -36,6 +39,7 @@ body.body--dark .cited { background: #5b4a08; color: #fff; }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }
+.q-loading-bar { display: none; }
 :focus-visible { outline: 3px solid #e0a100 !important; outline-offset: 2px; }
 """
 
@@ -71,7 +75,13 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
     ui.page_title(f"{title} · {brand}")
     ui.add_css(STYLE)
     ui.colors(primary="#14655a", negative="#a4160d", positive="#1d6b36", warning="#8a5a00")
-    dark = ui.dark_mode().bind_value(nicegui_app.storage.user, "dark")
+    # None, until somebody chooses: as the system has it.
+    dark = ui.dark_mode(None).bind_value(nicegui_app.storage.user, "dark")
+
+    async def switch() -> None:
+        is_dark = await ui.run_javascript("document.body.classList.contains('body--dark')")
+        dark.set_value(not is_dark)
+
     with ui.header().classes("alcove-head items-center gap-x-2 gap-y-0 px-4 py-2"):
         ui.label(brand).classes("font-bold mr-2")
         with ui.element("nav").props("aria-label=Pages").classes("flex flex-wrap"):
@@ -80,7 +90,7 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
                 if link.label == title:
                     entry.props("aria-current=page")
         ui.space()
-        ui.button(icon="contrast", on_click=lambda: dark.set_value(not dark.value)).props(
+        ui.button(icon="contrast", on_click=switch).props(
             'flat round dense color=white aria-label="Light or dark"'
         )
         with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from federation.adapter_spec import AdapterKind
+from federation.adapter_spec import AdapterKind, AdapterSpec
 from generation.ffa_lora import AdaptedModule
 from retrieval.embedding import Embedder
 from storage.settings import PACKAGED, NodeSettings
@@ -61,6 +61,17 @@ class BaseModels:
                     source, generator_identity(source), None, generator_modules(source)
                 )
             return self._generator
+
+    def refusal(self, adapter: AdapterSpec) -> str | None:
+        """Why an adapter cannot be trained here, in a sentence; None if it can."""
+        model = self.get(adapter.kind)
+        if model is None:
+            return f"adapter: this node trains no {adapter.kind}"
+        if model.identity != adapter.base_model:
+            return (
+                f"base_model: the plan says {adapter.base_model}, this node runs {model.identity}"
+            )
+        return None
 
 
 def generator_identity(source: str) -> str:

@@ -14,7 +14,8 @@ from sqlalchemy import select
 from federation.adapter_spec import AdapterKind
 from federation.enrolment import EnrolmentToken
 from federation.odometer_file import OdometerError, OdometerFile
-from federation.participant.adoption import Adoption, ServedLora, ServedMap
+from federation.participant import overview
+from federation.participant.adoption import Adoption, ServedLora, ServedMap, read_known_plan
 from federation.participant.base_models import BaseModel, BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
@@ -29,6 +30,7 @@ from federation.participant.identity import (
     load_identity,
     remove_identity,
 )
+from federation.participant.policy import ConsentPolicy
 from federation.participant.worker import OPEN_STATES, MembershipWorker, Tools
 from generation.engine import Engine
 from privacy.signing import public_key_hex
@@ -36,7 +38,7 @@ from retrieval.embedding import Embedder
 from retrieval.examples import ExampleSource
 from retrieval.library import Library
 from storage.database import Database
-from storage.membership_tables import FormerIdentity, Membership, MembershipState
+from storage.membership_tables import FormerIdentity, KnownPlan, Membership, MembershipState
 from storage.settings import NodeSettings
 
 if TYPE_CHECKING:
@@ -260,6 +262,19 @@ class FederationService:
     def odometer(self) -> OdometerFile | None:
         """None before the first membership. Raises FederationError if it cannot be used."""
         return self.consent.odometer
+
+    def weigh(self, policy: ConsentPolicy) -> list[tuple[KnownPlan, tuple[str, ...]]]:
+        """The plans that the node has seen, and why it would take no part in each under a policy.
+
+        Raises:
+            FederationError: the models, which plans name, are not loaded.
+        """
+        tools = self._tools
+        if tools is None:
+            raise FederationError(self.problem or "the node is still starting")
+        with self._database.read() as session:
+            known = overview.plans(session)
+        return [(row, tools.refusals(read_known_plan(row), policy)) for row in known]
 
     def refresh(self) -> None:
         """Have the workers look at policy, roster and plans again soon."""

@@ -24,7 +24,7 @@ from federation.participant.coordinator_client import (
 )
 from federation.participant.identity import FederationHome, load_identity
 from federation.participant.plan_files import PlanFiles
-from federation.participant.policy import refusals
+from federation.participant.policy import ConsentPolicy, refusals
 from federation.participant.recovery import recover
 from federation.participant.rounds import LeftError, NotNowError, Rounds, Standing
 from federation.participant.trainer import Trainer
@@ -63,6 +63,11 @@ class Tools:
     source: ExampleSource
     adoption: Adoption
     models: BaseModels
+
+    def refusals(self, plan: FederationPlan, policy: ConsentPolicy) -> tuple[str, ...]:
+        """Why this node takes no part in a plan under a policy: a sentence for each reason."""
+        unfit = self.models.refusal(plan.adapter)
+        return refusals(plan, policy) + (() if unfit is None else (unfit,))
 
 
 class _Federation:
@@ -220,7 +225,7 @@ class MembershipWorker:
                 if replaced is not None:
                     replaced.close()
                     self._trials.end(replaced.plan)
-            federation.refusals = self._refusals(federation.plan)
+            federation.refusals = self._tools.refusals(federation.plan, self._tools.consent.policy)
             self._note(federation)
             if listing.state in OVER:
                 federation.close()
@@ -274,19 +279,6 @@ class MembershipWorker:
                     )
                 )
         return _Federation(plan, VersionSource(self._client, plan))
-
-    def _refusals(self, plan: FederationPlan) -> tuple[str, ...]:
-        reasons = refusals(plan, self._tools.consent.policy)
-        model = self._tools.models.get(plan.adapter.kind)
-        if model is None:
-            return (*reasons, f"adapter: this node trains no {plan.adapter.kind}")
-        if model.identity != plan.adapter.base_model:
-            return (
-                *reasons,
-                f"base_model: the plan says {plan.adapter.base_model}, this node runs "
-                f"{model.identity}",
-            )
-        return reasons
 
     def _note(self, federation: _Federation) -> None:
         with self._tools.database.write() as session:

@@ -78,6 +78,13 @@ class TestMembership:
         assert plan["coordinator"]["unit"] == "subject"
         assert plan["coordinator"]["epsilon"] <= plan["alone"]["epsilon"]
 
+        lenient = {"smallest_cohort": 3, "smallest_min_survivors": 3, "largest_delta": 1e-3}
+        weighed = owner.post(f"{POLICY}/effect", json=lenient).json()["data"]
+        (other_view,) = [one for one in weighed if one["plan_hash"] == site.plan.hash]
+        # The node runs another model, which no policy changes.
+        assert [reason.split(":")[0] for reason in other_view["refusals"]] == ["base_model"]
+        assert owner.get(POLICY).json()["smallest_cohort"] == 10
+
         assert owner.put(f"{path}/paused", json={"paused": True}).json()["paused"]
         fresh = owner.post(f"{path}/identity")
         assert fresh.status_code == 200, fresh.text
@@ -110,6 +117,7 @@ class TestMembership:
             with served.client(key["key"]) as other:
                 assert other.get(MEMBERSHIPS).status_code == 403
                 assert other.put(POLICY, json={}).status_code == 403
+                assert other.post(f"{POLICY}/effect", json={}).status_code == 403
                 assert other.get("/v1/federation/odometer").status_code == 403
 
 

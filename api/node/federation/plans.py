@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from api.bodies import RowBody
 from api.errors import responses
 from api.node.auth import ModelsDep, NodeDep, NodeOwner
+from api.node.federation.refusals import refusals
 from federation.adapter_spec import AdapterKind
 from federation.participant import overview
 from federation.participant.adoption import read_known_plan
+from federation.participant.policy import ConsentPolicy
 from privacy.guarantee import Epsilon, epsilons
 from storage.membership_tables import KnownPlan
 
@@ -73,7 +77,17 @@ class AdaptableModelList(BaseModel):
 def list_plans(node: NodeDep, _owner: NodeOwner) -> PlanList:
     """The plans that the node has seen, what they would cost, and why some are refused."""
     with node.database.read() as session:
-        return PlanList(data=[_body(row) for row in overview.plans(session)])
+        found = overview.plans(session)
+        return PlanList(data=[_body(row, row.refusals.splitlines()) for row in found])
+
+
+@router.post("/policy/effect", responses=responses(503))
+def weigh_policy(
+    node: NodeDep, _models: ModelsDep, _owner: NodeOwner, policy: ConsentPolicy
+) -> PlanList:
+    """The same plans as a policy would have them accepted or refused; it is not put in force."""
+    with refusals():
+        return PlanList(data=[_body(row, why) for row, why in node.federation.weigh(policy)])
 
 
 @router.get("/models", responses=responses(503))
@@ -90,16 +104,15 @@ def list_models(node: NodeDep, _models: ModelsDep, _owner: NodeOwner) -> Adaptab
     )
 
 
-def _body(row: KnownPlan) -> PlanBody:
+def _body(row: KnownPlan, reasons: Sequence[str]) -> PlanBody:
     plan = read_known_plan(row)
     spent = epsilons(plan.privacy)
-    reasons = row.refusals.splitlines()
     return PlanBody.of(
         row,
         membership=row.membership_id,
         adapter=plan.adapter.kind,
         accepted=not reasons,
-        refusals=reasons,
+        refusals=list(reasons),
         coordinator=_epsilon(spent.coordinator),
         release=_epsilon(spent.release),
         alone=_epsilon(spent.alone),

@@ -1,0 +1,48 @@
+"""Numbers, keys and guarantees of federations in words that people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+
+def number(value: float) -> str:
+    """At most four significant digits, such as '1e-5', '2.781' or '1,000,000'."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}".replace("e-0", "e-")
+
+
+def listed(words: list[str]) -> str:
+    """Such as 'a', 'a or b', 'a, b or c'; 'none' without any."""
+    if len(words) < 2:
+        return "".join(words) or "none"
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def key_text(public_key: str) -> ui.label:
+    """A fingerprint, a key or a hash, to be compared in full."""
+    return ui.label(public_key).classes("plain font-mono text-sm")
+
+
+def fact(name: str, value: str, *, is_key: bool = False) -> None:
+    """One name with its value below."""
+    with ui.column().classes("gap-0 w-full"):
+        ui.label(name).classes("muted text-sm")
+        shown = ui.label(value).classes("plain")
+        if is_key:
+            shown.classes("font-mono text-sm")
+
+
+def guarantee(epsilon: dict[str, Any]) -> str:
+    """An epsilon with all that it means nothing without."""
+    twice = epsilon["epsilon_two_nodes"]
+    both = (
+        "" if twice is None else f" ({number(twice)} if the same {epsilon['unit']} is on two nodes)"
+    )
+    return (
+        f"epsilon {number(epsilon['epsilon'])}{both} at delta {number(epsilon['delta'])}; mode "
+        f"{epsilon['mode']}, for one {epsilon['unit']}, adjacency {epsilon['adjacency']}; assumes "
+        f"that {epsilon['trust']}"
+    )
