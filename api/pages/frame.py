@@ -23,6 +23,11 @@ body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }
 body.body--dark .panel { background: #1b2122; }
+.nicegui-link { color: var(--q-primary); }
+body.body--dark .nicegui-link, body.body--dark .text-primary { color: #6cc5b4 !important; }
+body.body--dark .text-negative { color: #ffb4ab !important; }
+body.body--dark .text-positive { color: #8fd6a0 !important; }
+body.body--dark .text-warning { color: #e8b85a !important; }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }
@@ -76,8 +81,15 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
         with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):
             ui.button("Sign out").props("flat dense no-caps color=white type=submit")
     with ui.column().classes("w-full max-w-5xl mx-auto gap-4 p-2 sm:p-4"):
-        ui.label(title).props("role=heading aria-level=1").classes("text-2xl font-semibold")
+        heading(title, 1)
         yield
+
+
+def heading(text: str, level: int = 2) -> ui.label:
+    """A heading of the page; the frame has made that of level 1."""
+    size = {1: "text-2xl", 2: "text-lg"}.get(level, "text-base")
+    shown = ui.label(text).props(f"role=heading aria-level={level}")
+    return shown.classes(f"{size} font-semibold")
 
 
 @asynccontextmanager
