@@ -24,10 +24,10 @@ body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
   border-radius: 10px; box-shadow: none; padding: 1rem; }
 body.body--dark .panel { background: #1b2122; }
 .nicegui-link { color: var(--q-primary); }
-body.body--dark .nicegui-link, body.body--dark .text-primary { color: #6cc5b4 !important; }
-body.body--dark .text-negative { color: #ffb4ab !important; }
-body.body--dark .text-positive { color: #8fd6a0 !important; }
-body.body--dark .text-warning { color: #e8b85a !important; }
+body.body--dark .nicegui-link, body.body--dark .text-primary { --q-primary: #6cc5b4; }
+body.body--dark .text-negative { --q-negative: #ffb4ab; }
+body.body--dark .text-positive { --q-positive: #8fd6a0; }
+body.body--dark .text-warning { --q-warning: #e8b85a; }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }

@@ -75,6 +75,13 @@ class Visit:
             for node in violation["nodes"]
         ]
 
+    def overflow(self) -> int:
+        """By how many pixels the page is wider than its window."""
+        wider: int = self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return wider
+
 
 @contextmanager
 def visit(

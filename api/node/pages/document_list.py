@@ -146,10 +146,11 @@ class DocumentList:
             with ui.column().classes("gap-0 min-w-0").style("flex: 1 1 12rem"):
                 self._opener(name, lambda: preview(self._api, self._assistant, document["id"]))
                 ui.label(summary(document)).classes("muted text-sm plain px-1")
-            replace = ui.button("Replace", on_click=lambda: self._replace(document))
-            named(replace.props("flat dense no-caps"), f"Replace {name}")
-            erase = ui.button("Erase", on_click=lambda: self._erase([document]))
-            named(erase.props("flat dense no-caps color=negative"), f"Erase {name}")
+            with ui.row().classes("ml-auto gap-2"):
+                replace = ui.button("Replace", on_click=lambda: self._replace(document))
+                named(replace.props("flat dense no-caps"), f"Replace {name}")
+                erase = ui.button("Erase", on_click=lambda: self._erase([document]))
+                named(erase.props("flat dense no-caps color=negative"), f"Erase {name}")
 
     def _choose(self, document: dict[str, Any], is_chosen: bool) -> None:
         if is_chosen:

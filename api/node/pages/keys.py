@@ -73,10 +73,11 @@ class Keys:
                 ui.label(label + is_own).classes("font-semibold plain")
                 ui.label(_reach(key)).classes("plain")
                 ui.label(f"{key['id']} · made {moment(key['created_at'])}").classes("muted text-sm")
-            change = ui.button("Change", on_click=lambda: self._change(key))
-            named(change.props("flat dense no-caps"), f"Change {label}")
-            revoke = ui.button("Revoke", on_click=lambda: self._revoke(key))
-            named(revoke.props("flat dense no-caps color=negative"), f"Revoke {label}")
+            with ui.row().classes("ml-auto gap-2"):
+                change = ui.button("Change", on_click=lambda: self._change(key))
+                named(change.props("flat dense no-caps"), f"Change {label}")
+                revoke = ui.button("Revoke", on_click=lambda: self._revoke(key))
+                named(revoke.props("flat dense no-caps color=negative"), f"Revoke {label}")
 
     async def _ask_new(self) -> None:
         async with told():
