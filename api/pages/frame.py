@@ -24,7 +24,7 @@ body.body--dark { --muted: #a3b1ae; --line: #39433f; --soft: #232b2b;
   border-radius: 10px; box-shadow: none; padding: 1rem; }
 body.body--dark .panel { background: #1b2122; }
 .nicegui-link { color: var(--q-primary); }
-body.body--dark .nicegui-link, body.body--dark .text-primary { --q-primary: #6cc5b4; }
+body.body--dark :is(.nicegui-link, .text-primary, .q-field, .q-checkbox) { --q-primary: #6cc5b4; }
 body.body--dark .text-negative { --q-negative: #ffb4ab; }
 body.body--dark .text-positive { --q-positive: #8fd6a0; }
 body.body--dark .text-warning { --q-warning: #e8b85a; }

@@ -244,16 +244,10 @@ def test_everybody_can_use_it(
     upload(node, {"w" * 120 + ".md": f"# {'Long ' * 40}\n\nText.", "empty.txt": ""})
     with visit_node(size=size, is_dark=is_dark) as visit:
         start(visit, node)
-        show_dark(visit, is_dark)
+        visit.show_dark(is_dark)
         visit.page.get_by_role("checkbox").click()
         visit.page.get_by_label("Search names and texts").fill("text")
         visit.page.keyboard.press("Enter")
         expect(visit.page.get_by_text("In the texts, best first")).to_be_visible()
         assert visit.violations() == []
         assert visit.overflow() == 0
-
-
-def show_dark(visit: Visit, is_dark: bool) -> None:
-    if ("body--dark" in (visit.page.locator("body").get_attribute("class") or "")) != is_dark:
-        visit.page.get_by_role("button", name="Light or dark").click()
-    expect(visit.page.locator("body.body--dark")).to_have_count(int(is_dark))

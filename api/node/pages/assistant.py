@@ -35,8 +35,10 @@ async def show_assistant(api: Api, name: str) -> None:
     _instructions(api, path, assistant)
     personal = Personal(api, path)
     await personal.show()
-    waiting = WaitingFeedback(api, path, on_changed=lambda: examples.show())
+    learned = ui.column().classes("w-full gap-4")
     examples = Examples(api, path, assistant["name"])
+    with learned:
+        waiting = WaitingFeedback(api, path, on_changed=examples.show)
     await waiting.show()
     await examples.show()
     _conversations(api, path, assistant)

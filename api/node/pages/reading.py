@@ -52,13 +52,13 @@ class Reading:
         async with told():
             jobs = await self._recent()
             items = [item for job in jobs for item in job["items"]]
-            was_open = sum(item["state"] in _OPEN for item in self._items)
-            is_open = sum(item["state"] in _OPEN for item in items)
-            if items != self._items:
-                self._items = items
-                self._show(sum(job["progress"] * len(job["items"]) for job in jobs))
-            self._timer.active = bool(is_open)
-            if is_open != was_open:
+            if items == self._items:
+                return
+            was_finished = _finished(self._items)
+            self._items = items
+            self._show(sum(job["progress"] * len(job["items"]) for job in jobs))
+            self._timer.active = _finished(items) < len(items)
+            if _finished(items) != was_finished:
                 await self._on_finished()
 
     async def _recent(self) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ class Reading:
     def _show(self, done: float) -> None:
         items = [item for item in self._items if item["name"]]
         self._panel.set_visibility(bool(items))
-        is_open = sum(item["state"] in _OPEN for item in items)
+        is_open = len(items) - _finished(items)
         failed = sum(item["state"] == "failed" for item in items)
         self._bar.set_value(done / max(1, len(self._items)))
         self._bar.set_visibility(bool(is_open))
@@ -89,6 +89,10 @@ class Reading:
             if len(items) > SHOWN:
                 with ui.element("li").classes("muted"):
                     ui.label(f"and {counted(len(items) - SHOWN, 'more file')}")
+
+
+def _finished(items: list[dict[str, Any]]) -> int:
+    return sum(item["state"] not in _OPEN for item in items)
 
 
 def _show_item(item: dict[str, Any]) -> None:
