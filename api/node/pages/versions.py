@@ -77,7 +77,7 @@ def _entry(version: dict[str, Any], measure: _Measure, serve: Serve) -> None:
         _quality(version, measure)
         if version["state"] == PersonalState.KEPT:
             button = ui.button("Use again").props("outline dense no-caps").classes("px-2")
-            named(button, f"Use version {version['id']} again")
+            named(button, f"Use again: version {version['id']}")
 
             async def chosen() -> None:
                 async with working(button):
