@@ -3,9 +3,10 @@
 A filter is an object of conditions that must all hold: {"field": value} or {"field": {"$op":
 operand}}, with {"$and": [...]} and {"$or": [...]} around them. A field is one of the document's
 own (id, external_id, name, title, media_type, created_at, updated_at) or one of its attributes.
-Operators are $eq $ne $in $nin $gt $gte $lt $lte. Texts (by code point), numbers and truth values
-are different kinds: an attribute of another kind than the operand equals nothing and is neither
-less nor greater. A missing attribute is null. $ne and $nin hold wherever $eq and $in do not.
+Operators are $eq $ne $in $nin $gt $gte $lt $lte $contains. Texts (by code point), numbers and
+truth values are different kinds: an attribute of another kind than the operand equals nothing and
+is neither less nor greater. A missing attribute is null. $ne and $nin hold wherever $eq and $in do
+not. $contains takes a part of a text, in which A to Z and a to z are alike.
 """
 
 from __future__ import annotations
@@ -110,7 +111,9 @@ def _compare(field: _Field, op: str, operand: object, left: _Allowance) -> Colum
         return equal if op == "$eq" else equal.is_not(True)
     if op in ORDER:
         return field.ordered(op, operand)
-    raise FilterError(f"{op} is not known; known are $eq $ne $in $nin $gt $gte $lt $lte")
+    if op == "$contains":
+        return field.containing(operand)
+    raise FilterError(f"{op} is not known; known are $eq $ne $in $nin $gt $gte $lt $lte $contains")
 
 
 class _Field:
@@ -151,6 +154,12 @@ class _Field:
         if kind not in JSON_TYPES:
             raise FilterError(f"{op} on {self._name} takes a number or a text")
         return self._of_kind(kind, ORDER[op](self._value, value))
+
+    def containing(self, part: object) -> ColumnElement[bool]:
+        """Whether it is a text with `part` in it."""
+        if self._kind(part) != "text":
+            raise FilterError(f"$contains on {self._name} takes a text")
+        return self._of_kind("text", func.instr(func.lower(self._value), func.lower(part)) > 0)
 
     def _of_kind(self, kind: Kind, holds: ColumnElement[bool]) -> ColumnElement[bool]:
         return holds if self._own else and_(self._type.in_(JSON_TYPES[kind]), holds)

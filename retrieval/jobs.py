@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.orm import Session, selectinload
 
 from storage.declarative import now
@@ -101,6 +101,26 @@ def get(session: Session, job_id: str, assistant_ids: Sequence[int]) -> Job | No
     """A job of one of these assistants, with its items."""
     own = select(Job).where(Job.id == job_id, Job.assistant_id.in_(assistant_ids))
     return session.scalars(own.options(selectinload(Job.items))).one_or_none()
+
+
+def list_page(
+    session: Session, assistant_id: int, *, limit: int, after: str | None, kind: JobKind | None
+) -> Sequence[Job]:
+    """An assistant's jobs, newest first; `after` is the last id of the page before.
+
+    Raises:
+        KeyError: `after` is not a job of this assistant.
+    """
+    query = select(Job).where(Job.assistant_id == assistant_id)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if after is not None:
+        start = get(session, after, [assistant_id])
+        if start is None:
+            raise KeyError(after)
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(start.created_at, start.id))
+    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    return session.scalars(query.options(selectinload(Job.items))).all()
 
 
 def claim(session: Session, kind: JobKind = JobKind.INGEST, after: int = 0) -> JobItem | None:

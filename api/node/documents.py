@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -14,13 +15,14 @@ from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import ModelsDep, NodeDep, OwnedAssistant
 from api.node.jobs import JobBody, job_body
+from api.node.node import Models, Node
 from api.node.search import PassageBody, passage_body
 from retrieval import documents, jobs
 from retrieval.filters import FilterError
 from retrieval.jobs import Upload
 from retrieval.library import UnknownAssistantError
 from storage.files import new_private, sync
-from storage.node_tables import Document, JobState
+from storage.node_tables import Assistant, Document, JobState
 from storage.settings import MEBIBYTE, NodeSettings
 
 router = APIRouter(
@@ -85,34 +87,7 @@ def upload(
 ) -> JobBody:
     """Take files over durably; the job reads them. A known external id replaces its document."""
     _check(node, file, external_id)
-    described = _attributes(attributes)
-    job_id = jobs.new_id()
-    folder = models.library.upload_folder(job_id)
-    try:
-        uploads = [
-            _store(
-                folder / str(position),
-                one,
-                external_id[position] if external_id else None,
-                described,
-                node.settings,
-            )
-            for position, one in enumerate(file)
-        ]
-        sync(folder)
-        sync(folder.parent)
-        models.library.accept(job_id, assistant.id, uploads)
-    except BaseException as error:
-        # What no job knows of could be neither listed nor erased.
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, UnknownAssistantError):
-            raise ApiError(404, "model_not_found", str(error)) from error
-        raise
-    with node.database.read() as session:
-        job = jobs.get(session, job_id, [assistant.id])
-    if job is None:
-        raise ApiError(404, "model_not_found", "the assistant was deleted meanwhile")
-    return job_body(job)
+    return _accept(node, models, assistant, file, external_id, _attributes(attributes))
 
 
 @router.get("")
@@ -161,6 +136,33 @@ def get_passages(node: NodeDep, assistant: OwnedAssistant, document_id: Document
     return PassageList(data=[passage_body(chunk, found[0]) for chunk in chunks])
 
 
+@router.put(
+    "/{document_id}", status_code=202, responses=responses(413, 429, 503),
+    max_body_size=LARGEST_UPLOAD,
+)  # fmt: skip
+def replace_document(
+    node: NodeDep,
+    models: ModelsDep,
+    assistant: OwnedAssistant,
+    document_id: DocumentId,
+    file: Annotated[UploadFile, File()],
+) -> JobBody:
+    """Put a file in a document's place; its attributes stay. One without an external id gets one.
+
+    The document is served as it was until the job is done.
+    """
+    _check(node, [file], None)
+    with node.database.write() as session:
+        found = documents.get(session, assistant.id, document_id)
+        if found is None:
+            raise _unknown(document_id)
+        document = found[0]
+        if document.external_id is None:
+            document.external_id = f"ext-{secrets.token_hex(8)}"
+        external_id, described = document.external_id, document.attributes
+    return _accept(node, models, assistant, [file], [external_id], described)
+
+
 @router.delete("/{document_id}", responses={**responses(503), 202: {"model": JobBody}})
 def erase_document(
     models: ModelsDep, assistant: OwnedAssistant, document_id: DocumentId, response: Response
@@ -178,6 +180,44 @@ def erase_documents(
 ) -> JobBody:
     """Erase many documents with one receipt."""
     return _erase(models, assistant, list(dict.fromkeys(erasure.ids)), response)
+
+
+def _accept(
+    node: Node,
+    models: Models,
+    assistant: Assistant,
+    files: list[UploadFile],
+    external_ids: list[str] | None,
+    attributes: dict[str, Any],
+) -> JobBody:
+    """Copy files durably and record the job that reads them."""
+    job_id = jobs.new_id()
+    folder = models.library.upload_folder(job_id)
+    try:
+        uploads = [
+            _store(
+                folder / str(position),
+                one,
+                external_ids[position] if external_ids else None,
+                attributes,
+                node.settings,
+            )
+            for position, one in enumerate(files)
+        ]
+        sync(folder)
+        sync(folder.parent)
+        models.library.accept(job_id, assistant.id, uploads)
+    except BaseException as error:
+        # What no job knows of could be neither listed nor erased.
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, UnknownAssistantError):
+            raise ApiError(404, "model_not_found", str(error)) from error
+        raise
+    with node.database.read() as session:
+        job = jobs.get(session, job_id, [assistant.id])
+    if job is None:
+        raise ApiError(404, "model_not_found", "the assistant was deleted meanwhile")
+    return job_body(job)
 
 
 def _erase(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
 
 from api.bodies import RowBody
 from api.errors import ApiError, responses
-from api.node.auth import NodeDep, Owner, visible_assistants
+from api.node.auth import NodeDep, OwnedAssistant, Owner, visible_assistants
 from retrieval import jobs
 from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState
 
-router = APIRouter(prefix="/v1/jobs", tags=["Documents"], responses=responses(400, 401, 403, 404))
+router = APIRouter(prefix="/v1", tags=["Documents"], responses=responses(400, 401, 403, 404))
 
 
 class ItemError(BaseModel):
@@ -49,7 +49,14 @@ class JobBody(RowBody):
     result: dict[str, Any] | None
 
 
-@router.get("/{job_id}")
+class JobList(BaseModel):
+    """`next_after` is the `after` of the next page; null on the last."""
+
+    data: list[JobBody]
+    next_after: str | None
+
+
+@router.get("/jobs/{job_id}")
 def get_job(node: NodeDep, owner: Owner, job_id: Annotated[str, Path(max_length=100)]) -> JobBody:
     """A job of one of the key's assistants."""
     with node.database.read() as session:
@@ -58,6 +65,26 @@ def get_job(node: NodeDep, owner: Owner, job_id: Annotated[str, Path(max_length=
     if job is None:
         raise ApiError(404, "job_not_found", f"there is no job {job_id!r} for this key")
     return job_body(job)
+
+
+@router.get("/assistants/{assistant}/jobs")
+def list_jobs(
+    node: NodeDep,
+    assistant: OwnedAssistant,
+    kind: JobKind | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(max_length=100)] = None,
+) -> JobList:
+    """A page of an assistant's jobs, newest first."""
+    try:
+        with node.database.read() as session:
+            found = jobs.list_page(session, assistant.id, limit=limit + 1, after=after, kind=kind)
+    except KeyError as error:
+        raise ApiError(
+            400, "unknown_job", f"there is no job {after!r} to go on after", param="after"
+        ) from error
+    shown = [job_body(job) for job in found[:limit]]
+    return JobList(data=shown, next_after=shown[-1].id if len(found) > limit else None)
 
 
 def job_body(job: Job) -> JobBody:

@@ -24,7 +24,7 @@ LONGEST_QUESTION = 10_000
 class SearchRequest(BaseModel):
     """`filter` is {"field": value} or {"field": {"$op": operand}} with $and and $or around them;
     fields are id, external_id, name, title, media_type, created_at, updated_at and the
-    attributes given at upload; operators $eq $ne $in $nin $gt $gte $lt $lte."""
+    attributes given at upload; operators $eq $ne $in $nin $gt $gte $lt $lte $contains."""
 
     assistant: str = Field(default="default", max_length=100)
     query: str = Field(min_length=1, max_length=LONGEST_QUESTION)

@@ -24,7 +24,6 @@ body.body--dark :is(.text-primary, .q-field, .q-checkbox) { --q-primary: var(--l
 body.body--dark .text-negative { --q-negative: #ffb4ab; }
 body.body--dark .text-positive { --q-positive: #8fd6a0; }
 body.body--dark .text-warning { --q-warning: #e8b85a; }
-.q-loading-bar { display: none; }
 .muted { color: var(--muted); }
 .panel { width: 100%; background: var(--q-panel, #fff); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: none; padding: 1rem; }

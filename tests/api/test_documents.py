@@ -76,6 +76,59 @@ def test_an_external_id_is_updated_in_place(
     assert owner.post("/v1/search", json=search).json()["data"] == []
 
 
+def test_any_document_can_be_replaced(owner: httpx.Client, assistant: str, upload: Upload) -> None:
+    attributes = json.dumps({"year": 2025})
+    old = upload(assistant, {"a.md": text("quern")}, attributes=attributes)["items"][0]
+    path = f"/v1/assistants/{assistant}/documents/{old['document_id']}"
+    for version, topic in ((2, "mangle"), (3, "treadle")):
+        accepted = owner.put(path, files={"file": (f"{topic}.md", text(topic))})
+        assert accepted.status_code == 202, accepted.text
+        assert wait(owner, accepted.json()["id"])["items"][0]["document_id"] == old["document_id"]
+        new = owner.get(path).json()
+        assert (new["version"], new["name"]) == (version, f"{topic}.md")
+        assert new["attributes"] == {"year": 2025}
+    assert owner.get(f"/v1/assistants/{assistant}").json()["documents"] == 1
+    unknown = owner.put(f"{path}0", files={"file": ("a.md", b"x")})
+    assert unknown.json()["error"]["code"] == "document_not_found"
+    upload(assistant, {"other.md": text("bellows")})
+    twice = owner.put(path, files={"file": ("b.md", text("bellows"))}).json()
+    (item,) = wait(owner, twice["id"])["items"]
+    assert item["error"]["code"] == "duplicate_content"
+
+
+def test_documents_are_found_by_a_part_of_their_name(
+    owner: httpx.Client, assistant: str, upload: Upload
+) -> None:
+    upload(assistant, {"Harbour rules.md": text("quern"), "menu.md": text("mangle")})
+    given = {"filter": json.dumps({"name": {"$contains": "HARBOUR"}})}
+    listed = owner.get(f"/v1/assistants/{assistant}/documents", params=given).json()["data"]
+    assert [document["name"] for document in listed] == ["Harbour rules.md"]
+
+
+def test_jobs_are_listed_in_pages(
+    served: Served, owner: httpx.Client, assistant: str, harbour: str, upload: Upload
+) -> None:
+    sent = [upload(assistant, {f"{n}.md": text(f"object {n}")}) for n in range(3)]
+    erased = owner.delete(
+        f"/v1/assistants/{assistant}/documents/{sent[0]['items'][0]['document_id']}"
+    ).json()
+    path = f"/v1/assistants/{assistant}/jobs"
+    first = owner.get(path, params={"limit": 3}).json()
+    second = owner.get(path, params={"limit": 3, "after": first["next_after"]}).json()
+    found = first["data"] + second["data"]
+    assert second["next_after"] is None and len(first["data"]) == 3
+    assert {job["id"] for job in found} == {job["id"] for job in [*sent, erased]}
+    times = [job["created_at"] for job in found]
+    assert times == sorted(times, reverse=True)
+    receipts = owner.get(path, params={"kind": "erase"}).json()["data"]
+    assert [job["result"] for job in receipts] == [erased["result"]]
+    assert owner.get(path, params={"after": "job-0"}).json()["error"]["code"] == "unknown_job"
+    given = {"label": "x", "scope": "owner", "assistants": [harbour]}
+    key = owner.post("/v1/keys", json=given).json()["key"]
+    with served.client(key) as other:
+        assert other.get(path).status_code == 404
+
+
 def test_paging_covers_everything_once(owner: httpx.Client, assistant: str, upload: Upload) -> None:
     upload(assistant, {f"{n}.md": text(f"object number {n}") for n in range(7)})
     seen: list[str] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 AXE = Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 WIDE, NARROW = (1280, 900), (390, 844)
@@ -81,6 +81,13 @@ class Visit:
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         return wider
+
+    def show_dark(self, is_dark: bool) -> None:
+        """Choose how the page looks, as its reader would."""
+        button = self.page.get_by_role("button", name="Light or dark")
+        if ("body--dark" in (self.page.locator("body").get_attribute("class") or "")) != is_dark:
+            button.click()
+        expect(self.page.locator("body.body--dark")).to_have_count(int(is_dark))
 
 
 @contextmanager

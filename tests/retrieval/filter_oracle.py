@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ NAMES = st.one_of(
     st.text(st.characters(exclude_characters='"\\\0$', codec="utf-8"), max_size=5),
 ).filter(lambda name: name not in filters.OWN_FIELDS and not name.startswith("$"))
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
+SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def kind(value: Any) -> str:
@@ -52,6 +54,8 @@ def holds(op: str, value: Any, operand: Any) -> bool:
             return bool(value < operand)
         case "$lte":
             return bool(value <= operand)
+        case "$contains":
+            return operand.translate(SMALL) in value.translate(SMALL)
     raise AssertionError(op)
 
 
@@ -76,6 +80,8 @@ def operands(
 ) -> st.SearchStrategy[Any]:
     if op in ("$in", "$nin"):
         return st.lists(values, max_size=4)
+    if op == "$contains":
+        return TEXTS
     return values if op in ("$eq", "$ne") else ordered
 
 
@@ -90,7 +96,7 @@ def some_filters(
         values,
         *(
             operands(op, values, ordered).map(lambda operand, op=op: {op: operand})
-            for op in (*COMPARISONS, "$in", "$nin")
+            for op in (*COMPARISONS, "$in", "$nin", "$contains")
         ),
         st.fixed_dictionaries({"$gte": ordered, "$lt": ordered, "$ne": values}),
     )

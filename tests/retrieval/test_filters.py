@@ -104,6 +104,9 @@ class TestAgainstPython:
             ({"media_type": {"$nin": []}}, True),
             ({"media_type": {"$in": []}}, False),
             ({"id": "doc-0"}, True),
+            ({"name": {"$contains": "EPO"}}, True),
+            ({"name": {"$contains": "other"}}, False),
+            ({"external_id": {"$contains": ""}}, False),
         ],
     )
     def test_fields_of_the_documents_own(

@@ -28,7 +28,15 @@ def install(app: FastAPI, coordinator: Coordinator) -> None:
 
 def _define(app: FastAPI, sessions: Sessions) -> None:
     # Imported only now: NiceGUI reads where to keep its files when it is imported.
-    from api.coordinator.pages import budgets, ledger, participants, plan, rounds, statement, versions
+    from api.coordinator.pages import (
+        budgets,
+        ledger,
+        participants,
+        plan,
+        rounds,
+        statement,
+        versions,
+    )
 
     for page in (budgets, ledger, statement, participants, plan, rounds, versions):
         page.define(app, sessions)

@@ -28,7 +28,7 @@ def install(app: FastAPI, node: Node) -> None:
 
 def _define(app: FastAPI, sessions: Sessions) -> None:
     # Imported only now: NiceGUI reads where to keep its files when it is imported.
-    from api.node.pages import chat, federation
+    from api.node.pages import assistants, chat, documents, federation
 
-    for page in (chat, federation):
+    for page in (chat, documents, assistants, federation):
         page.define(app, sessions)

@@ -1,0 +1,109 @@
+"""A document as the node keeps it: what is known of it, and its text passage by passage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+from api.pages.client import Api
+from api.pages.frame import heading
+from api.pages.parts import counted, moment, named, size
+
+SHOWN_AT_ONCE = 30
+
+
+async def preview(api: Api, assistant: str, document_id: str, position: int = 0) -> None:
+    """Open a dialog with the document; the passage at `position` is brought into view.
+
+    Raises:
+        RefusedError, SignedOutError: as `Api`.
+    """
+    path = f"/v1/assistants/{assistant}/documents/{document_id}"
+    document = await api.get(path)
+    passages = (await api.get(f"{path}/passages"))["data"]
+    with ui.dialog() as dialog, ui.card().classes("w-full max-w-3xl p-0 gap-0"):
+        named(dialog, document["name"])
+        with ui.row().classes("w-full items-start no-wrap p-4"):
+            heading(document["name"]).classes("plain grow")
+            ui.button(icon="close", on_click=dialog.close).props(
+                "flat round dense autofocus aria-label=Close"
+            )
+        # Reached with the keyboard, so that it can be scrolled with it.
+        with (
+            ui.column()
+            .classes("w-full overflow-auto px-4 pb-4 gap-4")
+            .props('tabindex=0 role=region aria-label="Text of the document"')
+        ):
+            _facts(document)
+            _Passages(passages, position)
+    dialog.on_value_change(lambda event: None if event.value else dialog.delete())
+    dialog.open()
+
+
+class _Passages:
+    """As many as were asked for, up to the one that was looked for at least."""
+
+    def __init__(self, passages: list[dict[str, Any]], position: int) -> None:
+        self._passages = passages
+        self._shown = 0
+        self._column = ui.column().classes("w-full gap-4")
+        self._more = ui.button("Show more", on_click=self._show).props("outline no-caps")
+        self._show(position + SHOWN_AT_ONCE, wanted=position)
+
+    def _show(self, up_to: int | None = None, wanted: int = 0) -> None:
+        end = up_to if isinstance(up_to, int) else self._shown + SHOWN_AT_ONCE
+        with self._column:
+            for passage in self._passages[self._shown : end]:
+                label = _passage(passage)
+                if wanted and passage["position"] == wanted:
+                    label.classes("cited")
+                    ui.timer(0.3, lambda shown=label: shown.run_method("scrollIntoView"), once=True)
+        self._shown = min(end, len(self._passages))
+        self._more.set_visibility(self._shown < len(self._passages))
+
+
+def _facts(document: dict[str, Any]) -> None:
+    facts = {
+        "Title": document["title"],
+        "Type": document["media_type"],
+        "Size": size(document["bytes"]),
+        "Pages": document["pages"],
+        "Passages": f"{document['passages']:,}",
+        "Version": document["version"],
+        "Added": moment(document["created_at"]),
+        "Replaced": moment(document["updated_at"]) if document["version"] > 1 else None,
+        "Your id": document["external_id"],
+        **document["attributes"],
+    }
+    with ui.element("dl").classes("grid gap-x-4 m-0").style("grid-template-columns: auto 1fr"):
+        for name, value in facts.items():
+            if value is not None:
+                with ui.element("dt").classes("muted"):
+                    ui.label(name)
+                with ui.element("dd").classes("m-0 min-w-0"):
+                    ui.label(str(value)).classes("plain")
+
+
+def _passage(passage: dict[str, Any]) -> ui.label:
+    number = f"Passage {passage['position'] + 1}"
+    page = f"page {passage['page']}" if passage["page"] is not None else ""
+    place = ", ".join(part for part in (number, page, passage["heading"]) if part)
+    with ui.column().classes("w-full gap-1"):
+        ui.label(place).classes("muted text-sm plain")
+        return ui.label(passage["text"]).classes("plain")
+
+
+def summary(document: dict[str, Any]) -> str:
+    """What one line says of a document."""
+    pages = counted(document["pages"], "page") if document["pages"] else ""
+    version = f"version {document['version']}" if document["version"] > 1 else ""
+    parts = [
+        document["title"] if document["title"] != document["name"] else "",
+        pages,
+        counted(document["passages"], "passage"),
+        size(document["bytes"]),
+        version,
+        moment(document["updated_at"]),
+    ]
+    return " · ".join(part for part in parts if part)
