@@ -13,7 +13,15 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node import open_webui
-from api.node.auth import Caller, NodeDep, OwnedAssistant, own_key, visible, visible_assistants
+from api.node.auth import (
+    Caller,
+    NodeDep,
+    OwnedAssistant,
+    own_key,
+    own_key_id,
+    visible,
+    visible_assistants,
+)
 from api.node.node import Node
 from api.node.open_webui import LONGEST_REASON, SHORT, OpenWebUiRating, UnusableRecordError
 from retrieval import feedback
@@ -147,10 +155,9 @@ def give_feedback(
 def list_own(node: NodeDep, caller: Caller, limit: Limit = 50, after: After = None) -> FeedbackList:
     """What this key has given."""
     with node.database.read() as session:
-        key = own_key(session, caller)
         found = feedback.list_page(
             session, caller.assistant_ids, limit=limit + 1, after=after, own=True,
-            given_by=None if key is None else key.id,
+            given_by=own_key_id(caller),
         )  # fmt: skip
         names = {one.id: one.name for one in visible_assistants(session, caller)}
     return _page(found, names, limit)
@@ -160,8 +167,7 @@ def list_own(node: NodeDep, caller: Caller, limit: Limit = 50, after: After = No
 def erase_own(node: NodeDep, caller: Caller, feedback_id: FeedbackId) -> Response:
     """Erase what this key has given, with the example that was made of it."""
     with node.database.write() as session:
-        key = own_key(session, caller)
-        if not feedback.remove_own(session, None if key is None else key.id, feedback_id):
+        if not feedback.remove_own(session, own_key_id(caller), feedback_id):
             raise _unknown(feedback_id)
     return Response(status_code=204)
 
