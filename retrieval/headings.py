@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from retrieval.forget import forget
@@ -90,6 +91,12 @@ def hide(session: Session, assistant_id: int, question_id: str) -> bool:
     forget(session, documents=[passage.document_id])
     note_deletion(session)
     return True
+
+
+def hidden_in(session: Session, documents: Collection[str] | Select[str]) -> set[tuple[str, str]]:
+    """(document, heading) of which the owner wants no question made, in documents by their ids."""
+    query = select(HiddenHeading).where(HiddenHeading.document_id.in_(documents))
+    return {(row.document_id, row.heading) for row in session.scalars(query)}
 
 
 def _passage(session: Session, assistant_id: int, public_id: str) -> Chunk | None:
