@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from api.bodies import RowBody
+from api.bodies import Removed, RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, OwnedAssistant, own_key_id
 from api.node.node import Node
@@ -48,10 +48,6 @@ class TurnList(BaseModel):
 
     data: list[TurnBody]
     next_after: str | None
-
-
-class RemovedTurns(BaseModel):
-    removed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +112,8 @@ def list_conversations(
 @router.delete("")
 def erase_conversations(
     node: NodeDep, assistant: OwnedAssistant, chat_id: ChatId = None
-) -> RemovedTurns:
+) -> Removed:
     """Erase all of them, or one chat."""
     with node.database.write() as session:
         removed = conversations.remove(session, assistant.id, chat_id)
-    return RemovedTurns(removed=removed)
+    return Removed(removed=removed)
