@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval import headings
 from retrieval.chunking import embedded_text
 from retrieval.marks import without_marks
-from storage.database import Database
+from storage.database import Database, among
 from storage.example_tables import (
     SOURCES,
     Feedback,
@@ -178,10 +178,10 @@ class _Material:
     """The passages of one subject and the questions that they answer."""
 
     def __init__(self, session: Session, subject: Subject, *, feedback: bool) -> None:
-        own = select(Chunk).where(Chunk.document_id.in_(subject.documents))
+        own = select(Chunk).where(among(Chunk.document_id, subject.documents))
         self._chunks = session.scalars(own.order_by(Chunk.document_id, Chunk.position)).all()
         asked = select(RelevantPassage.question_id).where(
-            RelevantPassage.document_id.in_(subject.documents), RelevantPassage.is_relevant
+            among(RelevantPassage.document_id, subject.documents), RelevantPassage.is_relevant
         )
         self._labelled = _labelled(session, LabelledQuestion.id.in_(asked))
         if not feedback:
@@ -243,7 +243,7 @@ def _labelled(session: Session, condition: ColumnElement[bool]) -> list[Labelled
 def _given(session: Session, labelled: Iterable[LabelledQuestion]) -> dict[int, Feedback]:
     """The feedback that each question was made of, by the question."""
     ids = [one.id for one in labelled if one.origin is QuestionOrigin.FEEDBACK]
-    query = select(Feedback).where(Feedback.question_id.in_(ids))
+    query = select(Feedback).where(among(Feedback.question_id, ids))
     rows = session.scalars(query.options(selectinload(Feedback.passages)))
     return {row.question_id: row for row in rows if row.question_id is not None}
 
