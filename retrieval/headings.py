@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from retrieval.forget import forget
-from storage.database import note_deletion
+from storage.database import among, note_deletion
 from storage.example_tables import HiddenHeading
 from storage.node_tables import Chunk
 
@@ -93,9 +93,9 @@ def hide(session: Session, assistant_id: int, question_id: str) -> bool:
     return True
 
 
-def hidden_in(session: Session, documents: Collection[str] | Select[str]) -> set[tuple[str, str]]:
+def hidden_in(session: Session, documents: Collection[str]) -> set[tuple[str, str]]:
     """(document, heading) of which the owner wants no question made, in documents by their ids."""
-    query = select(HiddenHeading).where(HiddenHeading.document_id.in_(documents))
+    query = select(HiddenHeading).where(among(HiddenHeading.document_id, documents))
     return {(row.document_id, row.heading) for row in session.scalars(query)}
 
 

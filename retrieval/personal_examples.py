@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval.chunking import embedded_text
@@ -98,14 +98,15 @@ def held_back_fold(examples: Sequence[PersonalExample]) -> int:
 
 def is_there(session: Session, assistant_id: int, material: PersonalMaterial) -> bool:
     """Whether nothing that has an influence was erased, edited or hidden since it was read."""
-    documents = _documents(assistant_id)
+    documents = select(Document.id).where(Document.assistant_id == assistant_id)
     if not material.documents <= set(session.scalars(documents)):
         return False
     own = select(LabelledQuestion).where(LabelledQuestion.id.in_(material.questions))
     rows = session.scalars(own.options(selectinload(LabelledQuestion.relevant)))
     if {row.id: _hash_of(row) for row in rows} != material.questions:
         return False
-    return not material.headings & hidden_in(session, documents)
+    below = {document_id for document_id, _ in material.headings}
+    return not material.headings & hidden_in(session, below)
 
 
 @dataclass(slots=True)
@@ -201,7 +202,7 @@ class _Reader:
         return about
 
     def _add_headings(self, drafts: dict[str, _Draft]) -> None:
-        hidden = hidden_in(self._session, _documents(self._assistant_id))
+        hidden = hidden_in(self._session, self._of_document.keys())
         for (document_id, heading), texts in self._below.items():
             question = question_of(heading)
             if question is None or (document_id, heading) in hidden:
@@ -259,10 +260,6 @@ class _Reader:
 
     def _keyed(self, message: bytes) -> bytes:
         return hmac.digest(self._secret, message, hashlib.sha256)
-
-
-def _documents(assistant_id: int) -> Select[str]:
-    return select(Document.id).where(Document.assistant_id == assistant_id)
 
 
 def _hash_of(row: LabelledQuestion) -> bytes:
