@@ -1,10 +1,16 @@
-"""Bodies of answers that are made from rows and records."""
+"""Bodies of answers that several parts have, or that are made from rows and records."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 
 from pydantic import BaseModel
+
+
+class Removed(BaseModel):
+    """How many were erased."""
+
+    removed: int
 
 
 class RowBody(BaseModel):

@@ -30,7 +30,6 @@ from federation.adapter_spec import parameters_from_bytes, parameters_hash, para
 from federation.participant.base_models import generator_identity, generator_modules
 from federation.plan_request import ResolvedPlan, read_request, resolve
 from federation.planning import NOBODY
-from federation.rows import bare_passage
 from federation.simulation.answers import Asked, answers
 from federation.simulation.generator import GeneratorLab
 from federation.simulation.population import Division, Population, Task, Unit, build
@@ -39,6 +38,7 @@ from federation.simulation.results import hash_of
 from federation.simulation.simulator import Simulation
 from federation.simulation.vectors import embedded
 from federation.simulation.workers import Workers
+from generation.answer_loss import bare_passage
 from generation.answer_scores import exact_match, token_f1
 from generation.engine import Message
 from generation.prompt import build_prompt
@@ -303,7 +303,7 @@ class _Bench:
             # A thread each: with more, threads that wait for each other fight over a busy machine.
             with ProcessPoolExecutor(_PROCESSES, context, torch.set_num_threads, (1,)) as pool:
                 pending = {
-                    pool.submit(answers, part, resolved, vector, None): file
+                    pool.submit(answers, part, resolved, vector, PACKAGED): file
                     for file, part in missing.items()
                 }
                 for future in as_completed(pending):

@@ -24,8 +24,8 @@ from federation.simulation.retriever import RetrievalScorer
 from federation.simulation.scoring import Scores
 from federation.simulation.vectors import KnownVectors
 from retrieval.embedding import Vectors
-from retrieval.examples import Example
-from retrieval.personal_map import FOLDS, Material, train
+from retrieval.examples import FOLDS, Example
+from retrieval.personal_map import Material, train
 from retrieval.query_map import QueryMap, basis_from_bytes
 
 SEEDS = 10

@@ -33,17 +33,16 @@ def export_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Write the adapter in use to a folder; needs allow_adapter_export = true."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client
     from personal.exchange import LARGEST
     from storage.archives import unpack
     from storage.files import write_private
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder} is there already and no empty folder")
+    url = assistant_path(assistant, "/adapters/export")
     with node_client(home, Need.MODELS) as client:
-        path = f"/v1/assistants/{quoted(assistant)}/adapters/export"
-        given = {"kind": kind.value, "which": which.value}
-        archive = client.get(path, params=given).content
+        archive = client.get(url, params={"kind": kind.value, "which": which.value}).content
     files = unpack(archive, LARGEST)
     folder.mkdir(0o700, parents=True, exist_ok=True)
     for name, content in files.items():
@@ -63,12 +62,12 @@ def import_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Keep an adapter as a personal version; needs allow_adapter_import = true."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client
 
     archive = _packed(path) if path.is_dir() else path.read_bytes()
+    url = assistant_path(assistant, "/adapters/import")
+    headers = {"Content-Type": "application/zip"}
     with node_client(home, Need.MODELS) as client:
-        url = f"/v1/assistants/{quoted(assistant)}/adapters/import"
-        headers = {"Content-Type": "application/zip"}
         made = client.post(url, content=archive, headers=headers).json()
     if as_json:
         show_json(made)

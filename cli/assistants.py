@@ -67,7 +67,7 @@ def set_assistant(
     as_json: AsJson = False,
 ) -> None:
     """Set standing instructions, or whether conversations are kept."""
-    from cli.client import node_client, quoted
+    from cli.client import assistant_path, node_client
 
     if no_conversations and days is not None:
         raise typer.BadParameter("--keep-conversations and --no-conversations exclude each other")
@@ -79,7 +79,7 @@ def set_assistant(
     if not change:
         raise typer.BadParameter("say what to set: see --help")
     with node_client(home) as client:
-        found = client.patch(f"/v1/assistants/{quoted(name)}", json=change).json()
+        found = client.patch(assistant_path(name), json=change).json()
     if as_json:
         show_json(found)
         return
@@ -93,9 +93,9 @@ def delete(
     name: Name, home: Home = DEFAULT_HOME, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """Erase an assistant with all its documents."""
-    from cli.client import node_client, quoted
+    from cli.client import assistant_path, node_client
 
-    path = f"/v1/assistants/{quoted(name)}"
+    path = assistant_path(name)
     with node_client(home) as client:
         found = client.get(path).json()
         confirm(f"Erase {name} with its {found['documents']} documents?", yes)

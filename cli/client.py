@@ -81,6 +81,11 @@ def quoted(name: str) -> str:
     return quote(name, safe="")
 
 
+def assistant_path(name: str, below: str = "") -> str:
+    """The path of an assistant, or of what lies `below` it, such as "/documents"."""
+    return f"/v1/assistants/{quoted(name)}{below}"
+
+
 def running_server(home: ServedHome) -> Address | None:
     """Where the server of the folder listens; None if there is none.
 

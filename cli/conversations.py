@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
+from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
 from cli.output import show, show_json, show_table, when
 
 app = typer.Typer(help="List and erase conversations that are kept.", no_args_is_help=True)
@@ -24,12 +24,11 @@ def list_conversations(
     as_json: AsJson = False,
 ) -> None:
     """List questions and answers, newest first."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
 
-    wanted = {"chat_id": chat, "limit": limit, "after": after}
+    wanted = given(chat_id=chat, limit=limit, after=after)
     with node_client(home, Need.ASSISTANTS) as client:
-        given = {name: value for name, value in wanted.items() if value is not None}
-        found = client.get(_path(assistant), params=given).json()
+        found = client.get(assistant_path(assistant, "/conversations"), params=wanted).json()
     if as_json:
         show_json(found)
         return
@@ -49,19 +48,13 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Erase one conversation, or all of an assistant."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
 
     confirm(f"Erase {'all conversations' if chat is None else chat} of {assistant}?", yes)
     with node_client(home, Need.ASSISTANTS) as client:
-        given = {} if chat is None else {"chat_id": chat}
-        removed = client.delete(_path(assistant), params=given).json()["removed"]
+        path = assistant_path(assistant, "/conversations")
+        removed = client.delete(path, params=given(chat_id=chat)).json()["removed"]
     if as_json:
         show_json({"removed": removed})
         return
     show(f"Answers erased: {removed}.")
-
-
-def _path(assistant: str) -> str:
-    from cli.client import quoted
-
-    return f"/v1/assistants/{quoted(assistant)}/conversations"

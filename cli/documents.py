@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.errors import WRONG_USAGE, CommandError
-from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
+from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
 from cli.output import say, show, show_json, show_table, when
 
 if TYPE_CHECKING:
@@ -31,16 +31,13 @@ def list_documents(
     as_json: AsJson = False,
 ) -> None:
     """List the documents of an assistant, newest first."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client
 
     found: list[dict[str, Any]] = []
     with node_client(home, Need.ASSISTANTS) as client:
         while True:
-            asked = {"limit": min(limit - len(found), LARGEST_PAGE), "after": after}
-            page = client.get(
-                f"/v1/assistants/{quoted(assistant)}/documents",
-                params={name: value for name, value in asked.items() if value is not None},
-            ).json()
+            asked = given(limit=min(limit - len(found), LARGEST_PAGE), after=after)
+            page = client.get(assistant_path(assistant, "/documents"), params=asked).json()
             found += page["data"]
             after = page["next_after"]
             if after is None or len(found) >= limit:
@@ -72,12 +69,12 @@ def erase(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Erase documents physically and print the receipt."""
-    from cli.client import node_client, quoted
+    from cli.client import assistant_path, node_client
 
     ids, names = ids or [], external_id or []
     if not ids and not names:
         raise CommandError("name a document: its id, or --external-id PATH", WRONG_USAGE)
-    url = f"/v1/assistants/{quoted(assistant)}/documents"
+    url = assistant_path(assistant, "/documents")
     with node_client(home) as client:
         ids += [_document_id(client, url, name) for name in names]
         confirm(f"Erase {len(ids)} document(s) of {assistant}?", yes)

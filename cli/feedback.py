@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
+from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
 from cli.output import show, show_json, show_table, when
 
 app = typer.Typer(help="Look through feedback, approve it, erase it.", no_args_is_help=True)
@@ -32,12 +32,11 @@ def list_feedback(
     as_json: AsJson = False,
 ) -> None:
     """List feedback, newest first."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
 
-    wanted = {"state": state and state.value, "limit": limit, "after": after}
+    wanted = given(state=state and state.value, limit=limit, after=after)
     with node_client(home, Need.ASSISTANTS) as client:
-        given = {name: value for name, value in wanted.items() if value is not None}
-        found = client.get(_path(assistant), params=given).json()
+        found = client.get(assistant_path(assistant, "/feedback"), params=wanted).json()
     if as_json:
         show_json(found)
         return
@@ -53,11 +52,7 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Make an example of feedback."""
-    found = _decide(home, assistant, feedback_id, "approve")
-    if as_json:
-        show_json(found)
-        return
-    show(f"Feedback {feedback_id} is approved; question {found['question_id']} was made of it.")
+    _decide(home, assistant, feedback_id, "approve", as_json)
 
 
 @app.command()
@@ -68,11 +63,7 @@ def reject(
     as_json: AsJson = False,
 ) -> None:
     """Learn nothing from feedback; an example that was made of it is erased."""
-    found = _decide(home, assistant, feedback_id, "reject")
-    if as_json:
-        show_json(found)
-        return
-    show(f"Feedback {feedback_id} is rejected.")
+    _decide(home, assistant, feedback_id, "reject", as_json)
 
 
 @app.command()
@@ -83,13 +74,13 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write all feedback of an assistant to a file that only you may read."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
     from storage.files import new_private
 
     count = 0
     with (
         node_client(home, Need.ASSISTANTS) as client,
-        client.stream("GET", f"{_path(assistant)}/export") as response,
+        client.stream("GET", assistant_path(assistant, "/feedback/export")) as response,
         new_private(file) as target,
     ):
         for line in response.iter_lines():
@@ -112,33 +103,33 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Erase feedback, with the examples that were made of it."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
 
     with node_client(home, Need.ASSISTANTS) as client:
         if feedback_id is not None:
-            client.delete(f"{_path(assistant)}/{feedback_id}")
+            client.delete(assistant_path(assistant, f"/feedback/{feedback_id}"))
             removed = 1
         else:
             confirm(f"Erase all feedback to {assistant}?", yes)
-            removed = client.delete(_path(assistant)).json()["removed"]
+            removed = client.delete(assistant_path(assistant, "/feedback")).json()["removed"]
     if as_json:
         show_json({"removed": removed})
         return
     show(f"Entries erased: {removed}.")
 
 
-def _decide(home: Path, assistant: str, feedback_id: int, what: str) -> dict[str, Any]:
-    from cli.client import Need, node_client
+def _decide(home: Path, assistant: str, feedback_id: int, what: str, as_json: bool) -> None:
+    from cli.client import Need, assistant_path, node_client
 
+    path = assistant_path(assistant, f"/feedback/{feedback_id}/{what}")
     with node_client(home, Need.ASSISTANTS) as client:
-        found: dict[str, Any] = client.post(f"{_path(assistant)}/{feedback_id}/{what}").json()
-    return found
-
-
-def _path(assistant: str) -> str:
-    from cli.client import quoted
-
-    return f"/v1/assistants/{quoted(assistant)}/feedback"
+        found = client.post(path).json()
+    if as_json:
+        show_json(found)
+        return
+    number = found["question_id"]
+    made = "" if number is None else f"; question {number} was made of it"
+    show(f"Feedback {feedback_id} is {found['state']}{made}.")
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, Home
+from cli.options import DEFAULT_HOME, AsJson, Home, given
 from cli.output import say, show, show_json, show_table, when
 
 app = typer.Typer(help="Make, list, set and revoke keys.", no_args_is_help=True)
@@ -89,8 +89,7 @@ def set_key(
     """Set a key's standing instructions, or whether its feedback is trusted."""
     from cli.client import Need, node_client, quoted
 
-    given = {"instructions": instructions, "feedback_is_approved": approved}
-    change = {name: value for name, value in given.items() if value is not None}
+    change = given(instructions=instructions, feedback_is_approved=approved)
     if not change:
         raise typer.BadParameter("say what to set: see --help")
     with node_client(home, Need.NOTHING) as client:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.errors import CommandError, readable_home_errors, readable_settings_errors
-from cli.options import DEFAULT_HOME, AsJson, Home
+from cli.options import DEFAULT_HOME, AsJson, Home, given
 from cli.output import say, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ def serve(
     """Serve the node over HTTP until Ctrl-C or SIGTERM."""
     from storage.settings import NodeSettings
 
-    given = {"host": host, "port": port}
-    overrides: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
     with readable_settings_errors(home):
-        settings = NodeSettings(home=home, **overrides)
+        settings = NodeSettings(home=home, **given(host=host, port=port))
 
     # Only now what takes seconds to import: a wrong setting is reported at once.
     from api.node.node import Node

@@ -50,6 +50,11 @@ def json_object(option: str, given: str | None) -> dict[str, Any] | None:
     return value
 
 
+def given(**wanted: Any) -> dict[str, Any]:
+    """What is not None."""
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
 def confirm(question: str, yes: bool) -> None:
     """Go on only if the user agrees.
 

@@ -30,10 +30,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train on the assistant's examples and wait; what is better than before is served."""
-    from cli.client import node_client
+    from cli.client import assistant_path, node_client
 
     with node_client(home) as client:
-        job = client.post(_path(assistant), json={"adapters": adapter}).json()
+        job = client.post(assistant_path(assistant, "/personal"), json={"adapters": adapter}).json()
         job = _follow(client, job)
     if as_json:
         show_json(job)
@@ -52,10 +52,10 @@ def list_versions(
     home: Home = DEFAULT_HOME, assistant: AssistantName = "default", as_json: AsJson = False
 ) -> None:
     """List the versions, newest first, with what their evaluation said."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
 
     with node_client(home, Need.ASSISTANTS) as client:
-        found = client.get(_path(assistant)).json()
+        found = client.get(assistant_path(assistant, "/personal")).json()
     if as_json:
         show_json(found)
         return
@@ -75,10 +75,10 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Serve a version that is kept, such as an earlier one."""
-    from cli.client import node_client
+    from cli.client import assistant_path, node_client
 
     with node_client(home) as client:
-        path = f"{_path(assistant)}/versions/{version}"
+        path = assistant_path(assistant, f"/personal/versions/{version}")
         served = client.put(path, json={"state": "served"}).json()
     if as_json:
         show_json(served)
@@ -94,11 +94,11 @@ def reset(
     as_json: AsJson = False,
 ) -> None:
     """Erase all versions; the assistant goes on without a personal adapter."""
-    from cli.client import node_client
+    from cli.client import assistant_path, node_client
 
     with node_client(home) as client:
         confirm(f"Erase the personal adapters of {assistant}?", yes)
-        client.delete(_path(assistant))
+        client.delete(assistant_path(assistant, "/personal"))
     if as_json:
         show_json({"assistant": assistant})
         return
@@ -115,21 +115,16 @@ def schedule(
     as_json: AsJson = False,
 ) -> None:
     """Have it trained every so many hours, if something has changed."""
-    from cli.client import Need, node_client
+    from cli.client import Need, assistant_path, node_client
 
+    path = assistant_path(assistant, "/personal/schedule")
     with node_client(home, Need.ASSISTANTS) as client:
-        kept = client.put(f"{_path(assistant)}/schedule", json={"hours": hours}).json()
+        kept = client.put(path, json={"hours": hours}).json()
     if as_json:
         show_json(kept)
         return
     often = "when asked only" if hours is None else f"every {hours} hours if something has changed"
     show(f"{assistant} is trained {often}.")
-
-
-def _path(assistant: str) -> str:
-    from cli.client import quoted
-
-    return f"/v1/assistants/{quoted(assistant)}/personal"
 
 
 def _rounded(measured: float | None) -> str | None:

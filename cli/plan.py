@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.coordinator.federations import PlanMode, show_preview
 from cli.errors import CommandError
-from cli.options import AsJson
+from cli.options import AsJson, given
 from cli.output import show, show_json
 
 
@@ -52,16 +52,16 @@ def plan(
     if not client and cohort is None:
         raise CommandError(f"mode {mode.value} needs --cohort")
     is_open = cohort is None if client else rows is None
-    fields: dict[str, Any] = {
-        "population": "calculator", "federation": "calculator",
-        "adapter": {"kind": "retriever", "base_model": "any", "dimension": parameters, "rank": 1},
-        "mode": mode.value, "epsilon": epsilon, "rounds": rounds, "cohort": cohort or 3,
-        "max_participations": participations, "delta": delta, "drop_out": drop_out,
-        "colluders": colluders, "sampling_rate": sampling_rate,
-        "planned_rows": rows if rows is not None or client else 10,
-    }  # fmt: skip
+    fields = given(
+        population="calculator", federation="calculator",
+        adapter={"kind": "retriever", "base_model": "any", "dimension": parameters, "rank": 1},
+        mode=mode.value, epsilon=epsilon, rounds=rounds, cohort=cohort or 3,
+        max_participations=participations, delta=delta, drop_out=drop_out,
+        colluders=colluders, sampling_rate=sampling_rate,
+        planned_rows=rows if rows is not None or client else 10,
+    )  # fmt: skip
     try:
-        request = read_request({k: v for k, v in fields.items() if v is not None})
+        request = read_request(fields)
         if is_open:
             request = needed(request, noise_to_signal)
         found = preview_body(preview(resolve(request, NOBODY).plan)).model_dump(mode="json")

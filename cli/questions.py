@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm
+from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
 from cli.output import show, show_json, show_table
 
 app = typer.Typer(help="Add, list, edit and delete questions to learn from.", no_args_is_help=True)
@@ -31,10 +31,10 @@ def add(
 ) -> None:
     """Add lines {"question", "relevant": [ids], "not_relevant"?: [ids], "answer"?, "subject"?};
     they stay on the node."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client
 
+    path = assistant_path(assistant, "/questions")
     with node_client(home, Need.ASSISTANTS) as client:
-        path = f"/v1/assistants/{quoted(assistant)}/questions"
         made = client.post(path, content=file.read_bytes()).json()
     if as_json:
         show_json(made)
@@ -55,12 +55,11 @@ def list_questions(
     as_json: AsJson = False,
 ) -> None:
     """List what an assistant can learn from."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client
 
-    wanted = {"origin": origin and origin.value, "limit": limit, "after": after}
+    wanted = given(origin=origin and origin.value, limit=limit, after=after)
     with node_client(home, Need.ASSISTANTS) as client:
-        given = {name: value for name, value in wanted.items() if value is not None}
-        found = client.get(f"/v1/assistants/{quoted(assistant)}/questions", params=given).json()
+        found = client.get(assistant_path(assistant, "/questions"), params=wanted).json()
     if as_json:
         show_json(found)
         return
@@ -90,14 +89,14 @@ def edit(
     as_json: AsJson = False,
 ) -> None:
     """Replace a labelled question; what is left out is not there any more."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client
 
     edited = {
         "question": question, "relevant": relevant, "not_relevant": not_relevant or [],
         "answer": answer, "subject": subject,
     }  # fmt: skip
+    path = assistant_path(assistant, f"/questions/{question_id}")
     with node_client(home, Need.ASSISTANTS) as client:
-        path = f"/v1/assistants/{quoted(assistant)}/questions/{question_id}"
         found = client.put(path, json=edited).json()
     if as_json:
         show_json(found)
@@ -118,19 +117,18 @@ def delete(
 ) -> None:
     """Delete a question, those of a subject, or all that are labelled. One that a heading makes is
     made no more."""
-    from cli.client import Need, node_client, quoted
+    from cli.client import Need, assistant_path, node_client, quoted
 
     if question_id is not None and subject is not None:
         raise typer.BadParameter("an ID and --subject exclude each other")
+    path = assistant_path(assistant, "/questions")
     with node_client(home, Need.ASSISTANTS) as client:
-        path = f"/v1/assistants/{quoted(assistant)}/questions"
         if question_id is not None:
             client.delete(f"{path}/{quoted(question_id)}")
             removed = 1
         else:
             confirm("Delete all labelled questions" + (f" of {subject}?" if subject else "?"), yes)
-            given = {} if subject is None else {"subject": subject}
-            removed = client.delete(path, params=given).json()["removed"]
+            removed = client.delete(path, params=given(subject=subject)).json()["removed"]
     if as_json:
         show_json({"removed": removed})
         return

@@ -14,7 +14,7 @@ import typer
 
 from cli.errors import CommandError
 from cli.labelled_data import Corpus, Limit, Queries, Split, read_labelled
-from cli.options import AsJson
+from cli.options import AsJson, given
 from cli.output import message_console, say, show, stage_bars
 from cli.simulation_output import (
     check_plot,
@@ -148,12 +148,10 @@ def simulate(
     population = _population(corpus, queries, limit, division, unit, score_by, split)
     if adapter is Kind.GENERATOR:
         population = population.with_questions(SCORED_ANSWERS)
-    fields = _fields(plan)
-    given = {
-        "epsilon": epsilon, "delta": delta, "rounds": rounds, "cohort": cohort,
-        "max_participations": participations, "colluders": colluders,
-    }  # fmt: skip
-    fields |= {name: value for name, value in given.items() if value is not None}
+    fields = _fields(plan) | given(
+        epsilon=epsilon, delta=delta, rounds=rounds, cohort=cohort,
+        max_participations=participations, colluders=colluders,
+    )  # fmt: skip
     private = mode is not SimulatedMode.NONE
     if mode is not None:
         fields["mode"] = mode.value if private else "client"

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from cli.client import RefusedError, quoted
+from cli.client import RefusedError, assistant_path
 from cli.errors import WRONG_USAGE, CommandError
 
 FILES_PER_JOB = 20
@@ -117,7 +117,7 @@ class Uploads:
         self.outcomes: list[Outcome] = []
         self.open_jobs: dict[str, OpenJob] = {}
         self._client = client
-        self._url = f"/v1/assistants/{quoted(assistant)}/documents"
+        self._url = assistant_path(assistant, "/documents")
         self._limits = limits
         self._waiting = deque(_batches(files, min(limits.files, FILES_PER_JOB)))
         self._not_before = 0.0

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from examples import federation_demo, feedback_demo
-from examples.processes import DemoError, alcove_json, checked, console, serve, step
+from examples.processes import DemoError, alcove_json, checked, console, serve, step, wait
 
 EXAMPLES = Path(__file__).parent
 QUESTIONS: list[dict[str, Any]] = [
@@ -91,14 +90,12 @@ def ingest(owner: httpx.Client, name: str) -> None:
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(name, total=len(files))
-        while job["finished_at"] is None:
-            time.sleep(0.2)
-            job = checked(owner.get(f"/v1/jobs/{job['id']}"))
+
+        def follow(job: dict[str, Any]) -> None:
             done = sum(item["state"] not in ("pending", "running") for item in job["items"])
             progress.update(bar, completed=done)
-    failed = [item for item in job["items"] if item["state"] == "failed"]
-    if failed:
-        raise DemoError(f"not ingested: {failed}")
+
+        wait(owner, job, follow)
 
 
 def answerable(name: str) -> list[dict[str, Any]]:

@@ -20,7 +20,16 @@ import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from examples.processes import ALCOVE, DemoError, alcove_json, checked, console, serve, step
+from examples.processes import (
+    ALCOVE,
+    DemoError,
+    alcove_json,
+    checked,
+    console,
+    serve,
+    step,
+    wait,
+)
 from examples.workshops import WORKSHOPS, Card, Workshop, cards, public_passages
 
 POPULATION = "workshops"
@@ -107,12 +116,7 @@ def _upload(owner: httpx.Client, own: list[Card]) -> None:
     parts: list[Any] = [("external_id", (None, card.external_id)) for card in own]
     parts += [("file", (f"{card.external_id}.md", card.text.encode())) for card in own]
     job = checked(owner.post("/v1/assistants/default/documents", files=parts))
-    while job["finished_at"] is None:
-        time.sleep(0.3)
-        job = checked(owner.get(f"/v1/jobs/{job['id']}"))
-    failed = [item for item in job["items"] if item["state"] == "failed"]
-    if failed:
-        raise DemoError(f"not ingested: {failed[:3]}")
+    wait(owner, job)
 
 
 def _plan_file(folder: Path, kind: str, member: Member) -> Path:

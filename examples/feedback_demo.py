@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
-from examples.processes import DemoError, checked, console, step
+from examples.processes import DemoError, checked, console, step, wait
 
 LOOKED_AT = 20
 CUT = 10
-JOB_SECONDS = 240
 
 
 def run(owner: httpx.Client, user: httpx.Client, name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -31,7 +29,7 @@ def run(owner: httpx.Client, user: httpx.Client, name: str, rows: Sequence[dict[
     )
     job = checked(owner.post(f"/v1/assistants/{name}/personal", json={"adapters": ["retriever"]}))
     with console.status("training the personal adapter in a process of its own ..."):
-        _wait(owner, job["id"])
+        wait(owner, job)
     version = checked(owner.get(f"/v1/assistants/{name}/personal"))["data"][0]
     after = [_quality(user, name, part) for part in (rated, others)]
     console.print(
@@ -72,15 +70,3 @@ def _rate(user: httpx.Client, name: str, row: dict[str, Any]) -> int | None:
     feedback = {"model": name, "question": row["question"], "rating": 0, "passages": ratings}
     number: int = checked(user.post("/v1/feedback", json=feedback))["id"]
     return number
-
-
-def _wait(owner: httpx.Client, job_id: str) -> None:
-    deadline = time.monotonic() + JOB_SECONDS
-    while time.monotonic() < deadline:
-        job = checked(owner.get(f"/v1/jobs/{job_id}"))
-        if job["finished_at"] is not None:
-            if job["state"] != "done":
-                raise DemoError(f"the personal adapter was not trained: {job}")
-            return
-        time.sleep(0.5)
-    raise DemoError(f"the personal adapter was not trained within {JOB_SECONDS} s")

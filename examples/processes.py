@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import httpx
 from rich.console import Console
 
 START_SECONDS = 300
+JOB_SECONDS = 600
 ALCOVE = (sys.executable, "-m", "cli.main")
 console = Console(width=min(Console().width, 100))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -36,6 +37,24 @@ def checked(response: httpx.Response) -> Any:
     if response.is_error:
         raise DemoError(f"{response.request.url}: {response.status_code} {response.text}")
     return response.json()
+
+
+def wait(
+    owner: httpx.Client,
+    job: dict[str, Any],
+    follow: Callable[[dict[str, Any]], None] = lambda job: None,
+) -> None:
+    """Return when the job has finished without a failed item; `follow` is shown it on the way."""
+    deadline = time.monotonic() + JOB_SECONDS
+    while job["finished_at"] is None:
+        if time.monotonic() > deadline:
+            raise DemoError(f"{job['id']} was not finished within {JOB_SECONDS} s")
+        time.sleep(0.3)
+        job = checked(owner.get(f"/v1/jobs/{job['id']}"))
+        follow(job)
+    failed = [item for item in job["items"] if item["state"] == "failed"]
+    if failed:
+        raise DemoError(f"{job['id']} failed: {failed[:3]}")
 
 
 def alcove_json(*arguments: str) -> Any:

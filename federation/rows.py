@@ -16,7 +16,6 @@ from retrieval.embedding import Vectors
 from retrieval.examples import Example
 from retrieval.map_training import MapExample, local_update, subject_gradients
 from retrieval.query_map import basis_from_bytes
-from retrieval.search import Hit
 
 if TYPE_CHECKING:
     from generation.answer_loss import GeneratorExample
@@ -102,11 +101,12 @@ class GeneratorRows:
     """Rows of a generator adapter, from the questions that have an answer."""
 
     def __init__(
-        self, plan: FederationPlan, basis: bytes, public_texts: Sequence[str], model: str | None
+        self, plan: FederationPlan, basis: bytes, public_texts: Sequence[str], model: str
     ) -> None:
         """Load the generator: `model` as in `find_model`."""
         # Some seconds of imports that a retriever's process does without.
         from generation.adapter_training import GeneratorTrainer
+        from generation.answer_loss import bare_passage
         from generation.weights import find_model
 
         if plan.generator_terms is None:
@@ -120,7 +120,7 @@ class GeneratorRows:
         )
 
     def prepare(self, examples: Sequence[Example]) -> list[GeneratorExample]:
-        from generation.answer_loss import GeneratorExample
+        from generation.answer_loss import GeneratorExample, bare_passage
 
         return [
             GeneratorExample(
@@ -160,8 +160,3 @@ def ffa_lora(spec: AdapterSpec, basis: bytes) -> FfaLora:
         raise ValueError("the basis is for other modules than the spec")
     modules = [AdaptedModule(b.name, fixed[b.name].shape[-1], b.rows) for b in spec.blocks]
     return FfaLora(spec.base_model, tuple(modules), spec.rank, round(spec.scale * spec.rank))
-
-
-def bare_passage(text: str) -> Hit:
-    """A passage of which only the text is known, as rows are made from it."""
-    return Hit("", "", None, "", "", "", None, 0, text, 0.0, 0.0, 0.0)

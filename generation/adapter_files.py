@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,11 +62,11 @@ class Lora:
     base_model: str
     rank: int
     alpha: int
-    factors: Mapping[str, tuple[Factor, Factor]]
+    factors: Mapping[str, tuple[Factor, Factor]] = field(repr=False)
 
-    def files(self) -> dict[str, bytes]:
-        """The files of a PEFT folder. vLLM loads it too where `max_lora_rank` is at least r."""
-        config = {
+    def config(self) -> dict[str, Any]:
+        """What PEFT's configuration says of it."""
+        return {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": self.base_model,
@@ -77,16 +77,24 @@ class Lora:
             "bias": "none",
             "inference_mode": True,
         }
+
+    def weights(self) -> dict[str, Factor]:
+        """The factors by PEFT's names."""
         # PEFT's own wrappers are the first two parts of every name.
-        weights = {
+        return {
             f"base_model.model.{name}.lora_{letter}.weight": np.ascontiguousarray(factor)
             for name, pair in self.factors.items()
             for letter, factor in zip("AB", pair, strict=True)
         }
-        return {
-            CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
-            TENSORS_FILE: save(weights, {"format": "pt"}),
-        }
+
+    def tensors(self) -> bytes:
+        """The safetensors file of a PEFT folder."""
+        return save(self.weights(), {"format": "pt"})
+
+    def files(self) -> dict[str, bytes]:
+        """The files of a PEFT folder. vLLM loads it too where `max_lora_rank` is at least r."""
+        config = json.dumps(self.config(), indent=2) + "\n"
+        return {CONFIG_FILE: config.encode(), TENSORS_FILE: self.tensors()}
 
     def check_fits(self, modules: Sequence[AdaptedModule]) -> None:
         """Raises ValueError unless each factor belongs to one of a model's modules."""

@@ -1,30 +1,20 @@
 """LoRA adapters on one model, chosen for each row of a batch. Used by the engine thread only."""
 
-import json
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
+
+from generation.adapter_files import Lora
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # PEFT's own word for a row that runs the model as it is.
 _BASE = "__base__"
-# What an adapter's file may decide; any other field must have its default value.
-_FIELDS = {
-    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout"),
-    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
-    *("task_type", "base_model_name_or_path", "revision", "peft_version", "inference_mode"),
-}
-# Other initialisations (PiSSA, OLoRA, ...) also change the model that the adapter is added to.
-_INITIALISATIONS = (True, False, "gaussian", "orthogonal")
 
 
 class AdapterSet:
@@ -42,30 +32,29 @@ class AdapterSet:
     def names(self) -> frozenset[str]:
         return frozenset(self._names)
 
-    def load(self, name: str, folder: Path) -> None:
-        """Add the adapter in `folder` (PEFT format, safetensors) under `name`.
+    def load(self, name: str, lora: Lora) -> None:
+        """Add an adapter under `name`.
 
         Raises:
-            ValueError: the name is taken or malformed, or the folder holds no plain LoRA adapter
-                whose finite weights fit this model.
+            ValueError: the name is taken or malformed, or the adapter does not fit this model.
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no adapter name: 1 to 64 letters, digits, '-' and '_'")
         if name in self._names:
             raise ValueError(f"the generator already holds an adapter called {name!r}")
-        config, weights = read_adapter(folder)
+        config, weights = peft_form(lora)
         internal = _single(name)
         try:
             self._insert(internal, config)
             missing, unexpected = self._fill(internal, weights)
         except (ValueError, RuntimeError) as error:
             self._discard(internal)
-            raise ValueError(f"the adapter in {folder} does not fit the model: {error}") from error
+            raise ValueError(f"the adapter {name} does not fit the model: {error}") from error
         if missing or unexpected:
             self._discard(internal)
             raise ValueError(
-                f"the adapter in {folder} does not fit the model: {len(missing)} tensors are"
-                f" missing and {len(unexpected)} have no place in it"
+                f"the adapter {name} does not fit the model: {len(missing)} tensors are missing"
+                f" and {len(unexpected)} have no place in it"
             )
         self._names.add(name)
         self._hook_new_layers()
@@ -144,34 +133,16 @@ class AdapterSet:
         return args, {**kwargs, "adapter_names": self._rows}
 
 
-def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
-    """Configuration and weights of a PEFT folder; nothing in either can name code to run.
-
-    Raises:
-        ValueError: it holds no plain LoRA adapter with finite weights.
-    """
-    file = folder / "adapter_model.safetensors"
-    if not file.is_file() or not (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{folder} needs adapter_config.json and adapter_model.safetensors")
-    kind = json.loads((folder / "adapter_config.json").read_text()).get("peft_type")
-    if kind != "LORA":
-        raise ValueError(f"the adapter in {folder} is {kind}; only LORA is accepted")
-    config = LoraConfig.from_pretrained(str(folder))
-    plain = LoraConfig()
-    changed = [
-        field.name
-        for field in fields(LoraConfig)
-        if field.name not in _FIELDS and getattr(config, field.name) != getattr(plain, field.name)
-    ]
-    if changed:
-        raise ValueError(
-            f"the adapter in {folder} sets {', '.join(changed)}; only plain LoRA is accepted"
-        )
-    config.inference_mode = True
-    weights = load_file(file)
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise ValueError(f"the adapter in {folder} has weights that are not finite numbers")
-    return config, weights
+def peft_form(lora: Lora) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """Configuration and weights as PEFT takes them."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=sorted(lora.factors),
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+    )
+    return config, {name: torch.tensor(factor) for name, factor in lora.weights().items()}
 
 
 def _single(name: str) -> str:

@@ -20,7 +20,11 @@ from generation.tokens import ChatTokenizer
 from retrieval.search import Hit
 
 _IGNORED = -100
-_NOTHING = Hit("", "", None, "", "", "", None, 0, "", 0.0, 0.0, 0.0)
+
+
+def bare_passage(text: str) -> Hit:
+    """A passage of which only the text is known, as examples are made of it."""
+    return Hit("", "", None, "", "", "", None, 0, text, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class AnswerLoss:
         # Before the vocabulary's matrix, which would dominate if it met the prompt's tokens too.
         head.register_forward_pre_hook(self._only_answers)
         self._answer_places = torch.zeros((0, 0), dtype=torch.long)
-        if not self._fits("", _NOTHING):
+        if not self._fits("", bare_passage("")):
             raise ValueError(
                 f"max_prompt_tokens {max_prompt_tokens} has no room for the instruction"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from generation.engine import Engine, EngineError
 from generation.upstream_engine import UpstreamEngine
 from generation.weights import find_model
-from storage.settings import PACKAGED, NodeSettings
+from storage.settings import NodeSettings
 
 
 def open_engine(settings: NodeSettings) -> Engine:
@@ -24,10 +24,11 @@ def open_engine(settings: NodeSettings) -> Engine:
         )
     from generation.transformers_engine import TransformersEngine
 
-    named = None if settings.generator == PACKAGED else settings.generator
     try:
         return TransformersEngine(
-            find_model(named), max_rows=settings.max_rows, max_waiting=settings.queue_size
+            find_model(settings.generator),
+            max_rows=settings.max_rows,
+            max_waiting=settings.queue_size,
         )
     except (OSError, ValueError) as error:
         raise EngineError(f"cannot load the generator {settings.generator}: {error}") from error

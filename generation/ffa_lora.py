@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,18 +161,3 @@ def as_lora(spec: FfaLora, basis: bytes, vector: NDArray[np.floating]) -> Lora:
     fixed, trained = read_basis(basis, spec), spec.factors(vector)
     factors = {module.name: (fixed[module.name], trained[module.name]) for module in spec.modules}
     return Lora(spec.base_model, spec.rank, spec.alpha, factors)
-
-
-def write_peft_folder(
-    folder: Path, spec: FfaLora, basis: bytes, vector: NDArray[np.floating]
-) -> None:
-    """Make `folder` a LoRA adapter in PEFT's format that any engine of LoRA adapters loads.
-
-    Raises:
-        FileExistsError: `folder` is there already.
-        ValueError: the basis or the vector is not of this spec.
-    """
-    files = as_lora(spec, basis, vector).files()
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)

@@ -11,12 +11,10 @@ So an adapter retrained after an erasure is the one that never saw what was eras
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +22,8 @@ from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
-from generation.adapter_files import CONFIG_FILE, TENSORS_FILE, Lora
-from generation.adapters import read_adapter
+from generation.adapter_files import Lora
+from generation.adapters import peft_form
 from generation.answer_loss import AnswerLoss, GeneratorExample, Row, in_order
 from generation.transformers_engine import load_model
 from generation.weights import ModelFiles
@@ -60,21 +58,19 @@ class PersonalLora:
         tensors: of `adapter_model.safetensors`.
         before, after: mean loss of the held-back answers, with the shared adapter alone and with
             both; equal if nothing helped, and then the adapter changes nothing.
-        steps: of gradient descent that led to what was kept.
     """
 
     config: dict[str, Any]
     tensors: bytes = field(repr=False)
     before: float
     after: float
-    steps: int
 
 
 def train(
     files: ModelFiles,
     examples: Sequence[GeneratorExample],
     held_back: Sequence[GeneratorExample],
-    shared: Path | None,
+    shared: Lora | None,
     seed: int,
     progress: Callable[[int, int], None],
 ) -> PersonalLora:
@@ -84,7 +80,7 @@ def train(
         files: what `find_model` returned.
         examples: trained on; the first `MOST_GRADIENTS` by id.
         held_back: chooses when to stop; the first `MOST_HELD_BACK` by id.
-        shared: PEFT folder of the shared adapter that will be active beside it.
+        shared: the shared adapter that will be active beside it.
         seed: draws the start of A.
         progress: called with the steps done and the most that there will be, after each.
 
@@ -111,14 +107,13 @@ def train(
         kept = [answers.encode(x) for x in ordered if x.example_id in measured]
         training = _Training(peft, answers, learned, kept[:MOST_HELD_BACK])
         before = training.held_back_loss()
-        steps = training.run(before, progress)
+        training.run(before, progress)
     factors = {
         name: (layer_a.detach().numpy(), layer_b.detach().numpy())
         for name, (layer_a, layer_b) in _factors(model).items()
     }
-    made = Lora(files.model_id, RANK, ALPHA, factors).files()
-    config = json.loads(made[CONFIG_FILE])
-    return PersonalLora(config, made[TENSORS_FILE], before, training.best, steps)
+    made = Lora(files.model_id, RANK, ALPHA, factors)
+    return PersonalLora(made.config(), made.tensors(), before, training.best)
 
 
 class _Training:
@@ -153,9 +148,9 @@ class _Training:
         with torch.no_grad():
             return sum(float(self._loss(row)) for row in self._kept) / len(self._kept)
 
-    def run(self, before: float, progress: Callable[[int, int], None]) -> int:
-        """Leaves the best parameters in the model; returns the steps that led to them."""
-        self.best, best_step, best_state = before, 0, self._state()
+    def run(self, before: float, progress: Callable[[int, int], None]) -> None:
+        """Leaves the best parameters in the model."""
+        self.best, best_state = before, self._state()
         epochs = list(_epochs(self._learned))
         total = sum(len(batches) for batches in epochs)
         done = worse = 0
@@ -166,7 +161,7 @@ class _Training:
                 progress(done, total)
             loss = self.held_back_loss()
             if loss < self.best:
-                self.best, best_step, best_state = loss, done, self._state()
+                self.best, best_state = loss, self._state()
                 worse = 0
             else:
                 worse += 1
@@ -175,7 +170,6 @@ class _Training:
         with torch.no_grad():
             for parameter, value in zip(self._trained, best_state, strict=True):
                 parameter.copy_(value)
-        return best_step
 
     def _step(self, batch: Sequence[Row]) -> None:
         self._optimiser.zero_grad()
@@ -200,7 +194,7 @@ def _epochs(rows: Sequence[Row]) -> Iterator[list[Sequence[Row]]]:
         left -= len(used)
 
 
-def _with_adapters(model: PreTrainedModel, shared: Path | None, seed: int) -> PeftModelForCausalLM:
+def _with_adapters(model: PreTrainedModel, shared: Lora | None, seed: int) -> PeftModelForCausalLM:
     """Both adapters active, of which only the personal one is trained; its update is zero."""
     config = LoraConfig(
         r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS), task_type="CAUSAL_LM"
@@ -223,8 +217,8 @@ def _with_adapters(model: PreTrainedModel, shared: Path | None, seed: int) -> Pe
     return adapted
 
 
-def _add_shared(adapted: PeftModelForCausalLM, folder: Path) -> None:
-    config, weights = read_adapter(folder)
+def _add_shared(adapted: PeftModelForCausalLM, shared: Lora) -> None:
+    config, weights = peft_form(shared)
     try:
         adapted.add_adapter(_SHARED, config)
         result: Any = set_peft_model_state_dict(adapted, weights, adapter_name=_SHARED)

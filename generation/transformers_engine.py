@@ -3,7 +3,6 @@
 import asyncio
 import atexit
 from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -13,6 +12,7 @@ from transformers.utils.logging import (
     is_progress_bar_enabled,
 )
 
+from generation.adapter_files import Lora
 from generation.adapters import AdapterSet
 from generation.batch import check_supported
 from generation.engine import (
@@ -134,9 +134,9 @@ class TransformersEngine:
         finally:
             self._loop.cancel(row)
 
-    async def load_adapter(self, name: str, folder: Path) -> None:
-        """Add a LoRA adapter in PEFT format. Raises ValueError as `AdapterSet.load` does."""
-        await asyncio.wrap_future(self._loop.call(lambda: self._adapters.load(name, folder)))
+    async def load_adapter(self, name: str, lora: Lora) -> None:
+        """Add a LoRA adapter. Raises ValueError as `AdapterSet.load` does."""
+        await asyncio.wrap_future(self._loop.call(lambda: self._adapters.load(name, lora)))
 
     async def unload_adapter(self, name: str) -> None:
         """Refuse the adapter from now on; returns when the last reply that uses it has ended.

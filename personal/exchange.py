@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -17,8 +16,7 @@ from federation.participant.adoption import ServedLora, ServedMap
 from federation.participant.base_models import BaseModel
 from federation.participant.service import FederationService
 from generation import adapter_files
-from generation.adapter_files import CONFIG_FILE, TENSORS_FILE, Lora, combine, read_lora
-from generation.ffa_lora import as_lora
+from generation.adapter_files import combine, read_lora
 from personal import versions
 from retrieval import query_map_files
 from retrieval.query_map import QueryMap
@@ -125,13 +123,13 @@ class AdapterExchange:
         self, model: BaseModel, row: PersonalVersion | None, which: Which
     ) -> dict[str, bytes]:
         if row is None:
-            made = _shared_lora(self._served_lora())
+            made = self._served_lora().lora
         else:
-            made = _stored_lora(row)
+            made = versions.lora_of(row)
             if which is Which.BOTH:
                 shared = self._served_lora()
                 _check_beside(row, shared.name)
-                made = combine(_shared_lora(shared), made)
+                made = combine(shared.lora, made)
         return replace(made, base_model=model.identity).files()
 
     def _read_query_map(
@@ -186,28 +184,17 @@ def _check_beside(row: PersonalVersion, shared: str) -> None:
         raise NotServedError("the personal adapter belongs beside another shared version")
 
 
-def _shared_lora(served: ServedLora) -> Lora:
-    return as_lora(served.lora, served.basis, served.vector)
-
-
-def _stored_lora(row: PersonalVersion) -> Lora:
-    config = json.dumps(row.config["adapter_config"]).encode()
-    return read_lora({CONFIG_FILE: config, TENSORS_FILE: row.parameters})
-
-
 def _read_lora(model: BaseModel, files: Mapping[str, bytes]) -> tuple[dict[str, Any], bytes]:
     from generation.adapter_training import describe_modules
     from generation.weights import find_model
-    from storage.settings import PACKAGED
 
     lora = read_lora(files)
     if not _is_same_model(lora.base_model, model.identity):
         raise ValueError(f"the adapter is for {lora.base_model!r}, and this is {model.identity!r}")
-    location = find_model(None if model.source == PACKAGED else model.source).location
+    location = find_model(model.source).location
     lora.check_fits(describe_modules(location, sorted(lora.factors)))
-    made = replace(lora, base_model=model.identity).files()
-    config = {"model": model.identity, "adapter_config": json.loads(made[CONFIG_FILE])}
-    return config, made[TENSORS_FILE]
+    made = replace(lora, base_model=model.identity)
+    return {"model": model.identity, "adapter_config": made.config()}, made.tensors()
 
 
 def _is_same_model(said: str, identity: str) -> bool:

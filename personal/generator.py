@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import tempfile
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 from federation.participant.base_models import generator_identity
 from federation.participant.service import FederationService
-from generation.adapter_files import CONFIG_FILE, TENSORS_FILE
 from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
-from personal.tasks import LoraTask, SharedLora, Trained
+from personal import versions
+from personal.tasks import LoraTask, Trained
 from retrieval.personal_examples import PersonalMaterial
 from storage.example_tables import PersonalKind, PersonalVersion
-from storage.settings import PACKAGED
 
 LEAVING_SECONDS = 60.0
 """From withdrawing an adapter to unloading it."""
 
 
 class PersonalLoras:
-    """See `personal.service.Side`."""
+    """See `personal.in_service.PersonalAdapters`."""
 
     kind = PersonalKind.GENERATOR
 
     def __init__(
-        self, source: str, engine: TransformersEngine, federation: FederationService, folder: Path
+        self, source: str, engine: TransformersEngine, federation: FederationService
     ) -> None:
-        """`source` is the generator as the node's settings name it; `folder` is where files may lie
-        for a moment."""
+        """`source` is the generator as the node's settings name it."""
         self._source = source
         self._engine = engine
         self._federation = federation
-        self._folder = folder
         self._model: str | None = None
         self._loaded: set[str] = set()
         # What was withdrawn may still be asked for by a request that has just read its name.
         self._leaving: dict[str, float] = {}
-        self._served: dict[int, tuple[int, tuple[str, ...]]] = {}
+        self._served: dict[int, _Served] = {}
 
     @property
     def model(self) -> str:
@@ -55,12 +50,14 @@ class PersonalLoras:
 
     @property
     def served(self) -> dict[int, int]:
-        return {assistant_id: number for assistant_id, (number, _) in dict(self._served).items()}
+        return {assistant_id: one.number for assistant_id, one in dict(self._served).items()}
 
     def adapters(self, assistant_id: int, shared: tuple[str, ...]) -> tuple[str, ...]:
         """The shared adapters with the assistant's own, if that was trained beside just these."""
-        number, beside = self._served.get(assistant_id, (0, ()))
-        return (*shared, _name(number)) if number and beside == shared else shared
+        served = self._served.get(assistant_id)
+        if served is None or served.beside != shared:
+            return shared
+        return (*shared, _name(served.number))
 
     def problem(self, material: PersonalMaterial) -> str | None:
         # Its optimiser takes a moment to import.
@@ -75,13 +72,10 @@ class PersonalLoras:
         )
 
     def task(self, assistant_id: int, material: PersonalMaterial) -> tuple[LoraTask, str | None]:
-        files = find_model(None if self._source == PACKAGED else self._source)
+        files = find_model(self._source)
         served = self._federation.shared_lora
-        shared = None if served is None else SharedLora(served.lora, served.basis, served.vector)
-        name = None if served is None else served.name
-        task = LoraTask(
-            files, material.passages, material.examples, shared, assistant_id, self._folder
-        )
+        shared, name = (None, None) if served is None else (served.lora, served.name)
+        task = LoraTask(files, material.passages, material.examples, shared, assistant_id)
         return task, name
 
     def is_better(self, trained: Trained) -> bool:
@@ -89,20 +83,15 @@ class PersonalLoras:
 
     def prepare(self, version: PersonalVersion) -> None:
         name = _name(version.id)
-        if name in self._loaded:
-            return
-        with tempfile.TemporaryDirectory(dir=self._folder) as place:
-            folder = Path(place)
-            (folder / CONFIG_FILE).write_text(json.dumps(version.config["adapter_config"]))
-            (folder / TENSORS_FILE).write_bytes(version.parameters)
-            asyncio.run(self._engine.load_adapter(name, folder))
-        self._loaded.add(name)
+        if name not in self._loaded:
+            asyncio.run(self._engine.load_adapter(name, versions.lora_of(version)))
+            self._loaded.add(name)
 
     def serve(self, version: PersonalVersion) -> None:
         shared = self._federation.shared_lora
         beside = () if shared is None else (shared.adapter,)
         self._leaving.pop(_name(version.id), None)
-        self._served[version.assistant_id] = version.id, beside
+        self._served[version.assistant_id] = _Served(version.id, beside)
 
     def withdraw(self, assistant_id: int) -> None:
         self._served.pop(assistant_id, None)
@@ -116,6 +105,14 @@ class PersonalLoras:
                 asyncio.run(self._engine.unload_adapter(name))
                 self._loaded.discard(name)
                 self._leaving.pop(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A version in service, and the engine's names of what it was trained beside."""
+
+    number: int
+    beside: tuple[str, ...]
 
 
 def _name(number: int) -> str:

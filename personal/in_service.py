@@ -23,8 +23,8 @@ from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 log = structlog.get_logger()
 
 
-class Side(Protocol):
-    """What the two kinds of personal adapters do differently."""
+class PersonalAdapters(Protocol):
+    """The personal adapters of one kind: what they are trained from, and how they are served."""
 
     @property
     def kind(self) -> PersonalKind: ...
@@ -73,15 +73,15 @@ class Side(Protocol):
         ...
 
 
-Sides = Mapping[PersonalKind, Side]
+ByKind = Mapping[PersonalKind, PersonalAdapters]
 
 
 class InService:
     """Makes what is in service follow the database. Safe in any thread without an event loop."""
 
-    def __init__(self, database: Database, sides: Sides) -> None:
+    def __init__(self, database: Database, kinds: ByKind) -> None:
         self._database = database
-        self._sides = sides
+        self._kinds = kinds
         # Held for the look into the database and what follows from it, so that nothing that was
         # deleted in between comes into service.
         self._lock = threading.Lock()
@@ -92,18 +92,18 @@ class InService:
         with self._lock:
             with self._database.read() as session:
                 wanted = {(row.kind, row.assistant_id): row.id for row in versions.served(session)}
-            for side in self._sides.values():
-                for assistant_id, number in side.served.items():
-                    if wanted.get((side.kind, assistant_id)) != number:
-                        side.withdraw(assistant_id)
+            for adapters in self._kinds.values():
+                for assistant_id, number in adapters.served.items():
+                    if wanted.get((adapters.kind, assistant_id)) != number:
+                        adapters.withdraw(assistant_id)
 
     def withdraw_all(self, kind: AdapterKind) -> None:
         """The shared version of a kind has changed: nothing that was trained beside it fits."""
-        side = self._sides.get(PersonalKind(kind.value))
-        if side is not None:
+        adapters = self._kinds.get(PersonalKind(kind.value))
+        if adapters is not None:
             with self._lock:
-                for assistant_id in side.served:
-                    side.withdraw(assistant_id)
+                for assistant_id in adapters.served:
+                    adapters.withdraw(assistant_id)
 
     def serve(self) -> bool:
         """Put in service what is not yet; whether trainings were asked for.
@@ -117,20 +117,20 @@ class InService:
             with self._database.read() as session:
                 wanted = versions.served(session)
             for version in wanted:
-                side = self._sides.get(version.kind)
-                if side is not None and side.served.get(version.assistant_id) != version.id:
-                    self._serve_one(side, version.id)
-            for side in self._sides.values():
-                side.tidy()
+                adapters = self._kinds.get(version.kind)
+                if adapters is not None and adapters.served.get(version.assistant_id) != version.id:
+                    self._serve_one(adapters, version.id)
+            for adapters in self._kinds.values():
+                adapters.tidy()
         return has_asked
 
-    def _serve_one(self, side: Side, number: int) -> None:
+    def _serve_one(self, adapters: PersonalAdapters, number: int) -> None:
         with self._database.read() as session:
             version = versions.with_parameters(session, number)
         if version is None:
             return
         try:
-            side.prepare(version)
+            adapters.prepare(version)
         except Exception:
             # One that cannot be loaded must not keep the node from starting.
             log.exception("a personal adapter cannot be served", version=number)
@@ -138,8 +138,8 @@ class InService:
         with self._lock:
             with self._database.read() as session:
                 version = versions.with_parameters(session, number)
-            if version is not None and version.shared == side.shared:
-                side.serve(version)
+            if version is not None and version.shared == adapters.shared:
+                adapters.serve(version)
 
     def _retire(self) -> bool:
         with self._database.read() as session:
@@ -153,10 +153,10 @@ class InService:
         return True
 
     def _is_stale(self, version: PersonalVersion) -> bool:
-        side = self._sides.get(version.kind)
-        return side is not None and not fits(side, version)
+        adapters = self._kinds.get(version.kind)
+        return adapters is not None and not fits(adapters, version)
 
 
-def fits(side: Side, version: PersonalVersion) -> bool:
+def fits(adapters: PersonalAdapters, version: PersonalVersion) -> bool:
     """Whether a version can be served with what is served now."""
-    return version.shared == side.shared and version.config.get("model") == side.model
+    return version.shared == adapters.shared and version.config.get("model") == adapters.model

@@ -17,7 +17,7 @@ OWN_RANK = 64
 
 
 class PersonalMaps:
-    """See `personal.service.Side`."""
+    """See `personal.in_service.PersonalAdapters`."""
 
     kind = PersonalKind.RETRIEVER
 

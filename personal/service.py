@@ -14,7 +14,7 @@ from federation.participant.identity import FederationHome
 from federation.participant.service import FederationService
 from generation.engine import Engine
 from personal import versions
-from personal.in_service import InService, Side, fits
+from personal.in_service import InService, PersonalAdapters, fits
 from personal.retriever import PersonalMaps
 from personal.trainings import Trainings
 from retrieval import jobs, personal_examples
@@ -57,9 +57,9 @@ class PersonalService:
         self._database = database
         self._home = home
         self._federation = federation
-        self._sides: dict[PersonalKind, Side] = {}
+        self._kinds: dict[PersonalKind, PersonalAdapters] = {}
         self._secret = b""
-        self._in_service = InService(database, self._sides)
+        self._in_service = InService(database, self._kinds)
         self._trainings: Trainings | None = None
         self._adapters: Callable[[int, tuple[str, ...]], tuple[str, ...]] | None = None
         self._looked: dict[int, int] = {}
@@ -77,10 +77,10 @@ class PersonalService:
         home.create()
         self._secret = home.secret()
         maps = PersonalMaps(settings.embedder, embedder, library, self._federation)
-        self._sides[maps.kind] = maps
+        self._kinds[maps.kind] = maps
         self._add_generator(settings, engine)
         self._serve()
-        self._trainings = Trainings(self._database, self._sides, self._secret, self._serve)
+        self._trainings = Trainings(self._database, self._kinds, self._secret, self._serve)
         self._trainings.start()
         self._thread.start()
 
@@ -104,7 +104,7 @@ class PersonalService:
             PersonalError: there is too little to learn from, the node cannot train a kind, or it is
                 training for this assistant already.
         """
-        problems = self._problems(assistant_id, kinds or list(self._sides))
+        problems = self._problems(assistant_id, kinds or list(self._kinds))
         possible = [kind for kind, problem in problems.items() if problem is None]
         if not possible or (kinds and len(possible) < len(problems)):
             raise next(problem for problem in problems.values() if problem is not None)
@@ -137,11 +137,11 @@ class PersonalService:
                 raise PersonalError(
                     "worse", f"version {number} was worse than the shared one alone, and not kept"
                 )
-            side = self._sides.get(version.kind)
-            if side is not None and version.config.get("imported"):
+            adapters = self._kinds.get(version.kind)
+            if adapters is not None and version.config.get("imported"):
                 # It was trained elsewhere; the owner says that it belongs beside this one.
-                version.shared = side.shared
-            if side is None or not fits(side, version):
+                version.shared = adapters.shared
+            if adapters is None or not fits(adapters, version):
                 raise PersonalError(
                     "other_shared_version",
                     f"version {number} was trained beside another shared version or for another"
@@ -170,11 +170,11 @@ class PersonalService:
             version = session.get(
                 PersonalVersion, number, options=[undefer(PersonalVersion.parameters)]
             )
-        side = None if version is None else self._sides.get(version.kind)
-        if version is None or side is None or not version.config.get("imported"):
+        adapters = None if version is None else self._kinds.get(version.kind)
+        if version is None or adapters is None or not version.config.get("imported"):
             return
         try:
-            side.prepare(version)
+            adapters.prepare(version)
         except (ValueError, OSError) as error:
             raise PersonalError("does_not_fit", str(error)) from error
 
@@ -184,8 +184,8 @@ class PersonalService:
         if isinstance(engine, TransformersEngine):
             from personal.generator import PersonalLoras
 
-            loras = PersonalLoras(settings.generator, engine, self._federation, self._home.uploads)
-            self._sides[loras.kind] = loras
+            loras = PersonalLoras(settings.generator, engine, self._federation)
+            self._kinds[loras.kind] = loras
             self._adapters = loras.adapters
 
     def _problems(
@@ -194,14 +194,14 @@ class PersonalService:
         """Why each kind cannot be trained; None if it can."""
         found: dict[PersonalKind, PersonalError | None] = {}
         for kind in kinds:
-            side = self._sides.get(kind)
-            if side is None:
+            adapters = self._kinds.get(kind)
+            if adapters is None:
                 message = f"the {kind} is on another server and is not trained here"
                 found[kind] = PersonalError("no_training", message)
                 continue
             with self._database.read() as session:
                 material = personal_examples.read(session, assistant_id, kind, self._secret)
-            problem = side.problem(material)
+            problem = adapters.problem(material)
             found[kind] = None if problem is None else PersonalError("too_few_examples", problem)
         return found
 
@@ -255,10 +255,10 @@ class PersonalService:
     def _changed(self, assistant_id: int) -> set[PersonalKind]:
         """The adapters that would learn from something else than their newest version did."""
         found = set()
-        for kind, side in self._sides.items():
+        for kind, adapters in self._kinds.items():
             with self._database.read() as session:
                 material = personal_examples.read(session, assistant_id, kind, self._secret)
                 before = versions.latest_digest(session, assistant_id, kind)
-            if side.problem(material) is None and material.digest != before:
+            if adapters.problem(material) is None and material.digest != before:
                 found.add(kind)
         return found

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from generation.ffa_lora import FfaLora
+from generation.adapter_files import Lora
 from generation.weights import ModelFiles
 from retrieval.embedding import Vectors
 from retrieval.personal_examples import PersonalExample
@@ -33,15 +29,6 @@ class MapTask:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class SharedLora:
-    """The shared generator adapter, as `write_peft_folder` takes it."""
-
-    lora: FfaLora
-    basis: bytes = field(repr=False)
-    vector: NDArray[np.float32] = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class LoraTask:
     """Train a personal LoRA; the examples of fold 0 are held back.
 
@@ -50,15 +37,13 @@ class LoraTask:
         passages, examples: as in `MapTask`; every example has an answer.
         shared: what is active beside it.
         seed: draws the start.
-        folder: where files may lie while they are read.
     """
 
     files: ModelFiles
     passages: tuple[str, ...] = field(repr=False)
     examples: tuple[PersonalExample, ...] = field(repr=False)
-    shared: SharedLora | None
+    shared: Lora | None
     seed: int
-    folder: Path
 
 
 Task = MapTask | LoraTask

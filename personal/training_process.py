@@ -7,11 +7,9 @@ adapter that is retrained after an erasure has to equal one that never saw what 
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
@@ -79,29 +77,22 @@ def _train_map(task: MapTask, report: Report) -> Trained:
 
 
 def _lora(task: LoraTask, report: Report) -> Trained:
-    from federation.rows import bare_passage
     from generation import personal_lora
-    from generation.answer_loss import GeneratorExample
-    from generation.ffa_lora import write_peft_folder
+    from generation.answer_loss import GeneratorExample, bare_passage
 
     def example(one: PersonalExample) -> GeneratorExample:
         passages = tuple(bare_passage(task.passages[row]) for row in one.positives)
         return GeneratorExample(one.example_id, one.question, passages, one.answer or "")
 
     held_back = held_back_fold(task.examples)
-    with tempfile.TemporaryDirectory(dir=task.folder) as place:
-        folder = None
-        if task.shared is not None:
-            folder = Path(place) / "shared"
-            write_peft_folder(folder, task.shared.lora, task.shared.basis, task.shared.vector)
-        made = personal_lora.train(
-            task.files,
-            [example(one) for one in task.examples if one.fold != held_back],
-            [example(one) for one in task.examples if one.fold == held_back],
-            folder,
-            task.seed,
-            report,
-        )
+    made = personal_lora.train(
+        task.files,
+        [example(one) for one in task.examples if one.fold != held_back],
+        [example(one) for one in task.examples if one.fold == held_back],
+        task.shared,
+        task.seed,
+        report,
+    )
     config = {"adapter_config": made.config}
     return Trained(made.tensors, config, made.before, made.after)
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from personal import versions
-from personal.in_service import Side, Sides
+from personal.in_service import ByKind, PersonalAdapters
 from personal.tasks import Trained
 from personal.training import Training, TrainingFailedError, TrainingStoppedError
 from retrieval import jobs, personal_examples
@@ -32,7 +32,7 @@ class _Attempt:
 
     item_id: int
     assistant_id: int
-    side: Side
+    adapters: PersonalAdapters
     material: PersonalMaterial
     shared: str | None
     training: Training
@@ -42,11 +42,11 @@ class Trainings:
     """Works through the jobs until closed."""
 
     def __init__(
-        self, database: Database, sides: Sides, secret: bytes, on_stored: Callable[[], None]
+        self, database: Database, kinds: ByKind, secret: bytes, on_stored: Callable[[], None]
     ) -> None:
         """`on_stored` is called when there may be something new to serve."""
         self._database = database
-        self._sides = sides
+        self._kinds = kinds
         self._secret = secret
         self._on_stored = on_stored
         self._wake = threading.Event()
@@ -104,18 +104,18 @@ class Trainings:
                     self._give_up(item.id, error)
 
     def _work(self, item: JobItem) -> None:
-        assistant_id, side = item.job.assistant_id, self._sides.get(PersonalKind(item.name))
-        if side is None:
+        assistant_id, adapters = item.job.assistant_id, self._kinds.get(PersonalKind(item.name))
+        if adapters is None:
             self._fail(item.id, "no_training", "the generator is on another server")
             return
         with self._database.read() as session:
-            material = personal_examples.read(session, assistant_id, side.kind, self._secret)
-        problem = side.problem(material)
+            material = personal_examples.read(session, assistant_id, adapters.kind, self._secret)
+        problem = adapters.problem(material)
         if problem is not None:
             self._fail(item.id, "too_few_examples", problem)
             return
-        task, shared = side.task(assistant_id, material)
-        attempt = _Attempt(item.id, assistant_id, side, material, shared, Training(task))
+        task, shared = adapters.task(assistant_id, material)
+        attempt = _Attempt(item.id, assistant_id, adapters, material, shared, Training(task))
         self._attempt = attempt
         try:
             self.check()
@@ -137,12 +137,12 @@ class Trainings:
             version = versions.add(
                 session,
                 attempt.assistant_id,
-                attempt.side.kind,
+                attempt.adapters.kind,
                 trained,
                 attempt.material,
                 shared=attempt.shared,
-                model=attempt.side.model,
-                is_better=attempt.side.is_better(trained),
+                model=attempt.adapters.model,
+                is_better=attempt.adapters.is_better(trained),
             )
         # Whoever sees that the job is done finds the version in service.
         self._on_stored()
@@ -158,7 +158,7 @@ class Trainings:
         return (
             item is None
             or item.state is not ItemState.RUNNING
-            or attempt.side.shared != attempt.shared
+            or attempt.adapters.shared != attempt.shared
             or not personal_examples.is_there(session, attempt.assistant_id, attempt.material)
         )
 

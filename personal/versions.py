@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, undefer
 
+from generation.adapter_files import CONFIG_FILE, TENSORS_FILE, Lora, read_lora
 from personal.tasks import Trained
 from retrieval import jobs
 from retrieval.personal_examples import PersonalMaterial
@@ -40,6 +43,12 @@ def with_parameters(session: Session, version_id: int) -> PersonalVersion | None
         PersonalVersion.id == version_id, PersonalVersion.state == PersonalState.SERVED
     )
     return session.scalars(own.options(undefer(PersonalVersion.parameters))).one_or_none()
+
+
+def lora_of(version: PersonalVersion) -> Lora:
+    """The adapter of a generator's version that has its parameters. Raises ValueError."""
+    config = json.dumps(version.config["adapter_config"]).encode()
+    return read_lora({CONFIG_FILE: config, TENSORS_FILE: version.parameters})
 
 
 def latest_digest(session: Session, assistant_id: int, kind: PersonalKind) -> str | None:

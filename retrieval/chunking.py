@@ -44,11 +44,15 @@ class Chunk:
 
     @property
     def embedded_text(self) -> str:
-        """What is embedded and indexed: the passage below its headings, tables as bare words.
+        return embedded_text(self.heading, self.text)
 
-        Bars and delimiter rows draw vectors of tables together, away from what they say.
-        """
-        return _without_bars(_below(self.heading, self.text))
+
+def embedded_text(heading: str, text: str) -> str:
+    """What is embedded and indexed: a passage below its headings, tables as bare words.
+
+    Bars and delimiter rows draw vectors of tables together, away from what they say.
+    """
+    return _without_bars(_below(heading, text))
 
 
 class Chunker:

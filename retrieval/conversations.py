@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
-from storage.database import note_deletion
+from storage.database import among, note_deletion
 from storage.declarative import now
 from storage.example_tables import ConversationTurn, TurnPassage
 from storage.node_tables import Assistant, Document
@@ -66,6 +66,12 @@ def keep(session: Session, assistant_id: int, turn: NewTurn) -> bool:
     return True
 
 
+def kept(assistant_id: int) -> Select[ConversationTurn]:
+    """The turns of an assistant whose time has not run out, though others may not be erased yet."""
+    own = ConversationTurn.assistant_id == assistant_id
+    return select(ConversationTurn).join(Assistant, _of_assistant).where(own, ~_is_expired())
+
+
 def list_page(
     session: Session,
     assistant_id: int,
@@ -79,7 +85,7 @@ def list_page(
     Raises:
         KeyError: there is no turn `after`.
     """
-    query = select(ConversationTurn).where(ConversationTurn.assistant_id == assistant_id)
+    query = kept(assistant_id)
     if chat_id is not None:
         query = query.where(ConversationTurn.chat_id == chat_id)
     if after is not None:
@@ -123,16 +129,10 @@ def erase_about(session: Session, document_id: str) -> None:
     _erase(session, session.scalars(own).all())
 
 
-def expired(session: Session) -> list[str]:
+def expired(session: Session) -> Sequence[str]:
     """Ids of the turns that are older than their assistant's owner wants, or no longer wanted."""
-    rows = session.execute(select(Assistant.id, Assistant.conversation_days)).all()
-    found: list[str] = []
-    for assistant_id, days in rows:
-        own = select(ConversationTurn.id).where(ConversationTurn.assistant_id == assistant_id)
-        if days is not None:
-            own = own.where(ConversationTurn.created_at <= now() - days * DAY_SECONDS)
-        found += session.scalars(own)
-    return found
+    own = select(ConversationTurn.id).join(Assistant, _of_assistant).where(_is_expired())
+    return session.scalars(own).all()
 
 
 def purge(session: Session) -> int:
@@ -141,12 +141,15 @@ def purge(session: Session) -> int:
 
 
 def _erase(session: Session, ids: Collection[str]) -> int:
-    for start in range(0, len(ids), _AT_ONCE):
-        some = list(ids)[start : start + _AT_ONCE]
-        session.execute(delete(ConversationTurn).where(ConversationTurn.id.in_(some)))
     if ids:
+        session.execute(delete(ConversationTurn).where(among(ConversationTurn.id, ids)))
         note_deletion(session)
     return len(ids)
 
 
-_AT_ONCE = 10_000
+_of_assistant = Assistant.id == ConversationTurn.assistant_id
+
+
+def _is_expired() -> ColumnElement[bool]:
+    oldest = now() - Assistant.conversation_days * DAY_SECONDS
+    return or_(Assistant.conversation_days.is_(None), ConversationTurn.created_at <= oldest)

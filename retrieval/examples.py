@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import chunking, headings
+from retrieval import headings
+from retrieval.chunking import embedded_text
 from retrieval.marks import without_marks
-from storage.database import Database
+from storage.database import Database, among
 from storage.example_tables import (
     SOURCES,
     Feedback,
-    HiddenHeading,
     LabelledQuestion,
     QuestionOrigin,
     RelevantPassage,
@@ -34,8 +34,8 @@ from storage.node_tables import Chunk, Document
 SUBJECT = "subject"
 """The attribute of documents that groups them."""
 
-HELD_BACK_IN = 5
-"""One example in so many is never trained on."""
+FOLDS = 5
+"""Of the examples; one of them is held back from all shared training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +166,22 @@ class ExampleSource:
         return hmac.digest(self._secret, message, hashlib.sha256)
 
 
-def fold_of(secret: bytes, question: str) -> int:
-    """One of `HELD_BACK_IN` folds, by keyed hash; shared training never sees number 0."""
-    return hmac.digest(secret, b"held back\0" + question.encode(), hashlib.sha256)[0] % HELD_BACK_IN
+def fold_of(secret: bytes, name: str) -> int:
+    """One of `FOLDS` folds, by keyed hash of a question, or of what else is to stay in one fold.
+
+    Shared training never sees the questions of number 0.
+    """
+    return hmac.digest(secret, b"held back\0" + name.encode(), hashlib.sha256)[0] % FOLDS
 
 
 class _Material:
     """The passages of one subject and the questions that they answer."""
 
     def __init__(self, session: Session, subject: Subject, *, feedback: bool) -> None:
-        own = select(Chunk).where(Chunk.document_id.in_(subject.documents))
+        own = select(Chunk).where(among(Chunk.document_id, subject.documents))
         self._chunks = session.scalars(own.order_by(Chunk.document_id, Chunk.position)).all()
         asked = select(RelevantPassage.question_id).where(
-            RelevantPassage.document_id.in_(subject.documents), RelevantPassage.is_relevant
+            among(RelevantPassage.document_id, subject.documents), RelevantPassage.is_relevant
         )
         self._labelled = _labelled(session, LabelledQuestion.id.in_(asked))
         if not feedback:
@@ -186,7 +189,7 @@ class _Material:
             self._labelled = [one for one in self._labelled if one.origin is uploaded]
         self._given = _given(session, self._labelled)
         self._documents = frozenset(subject.documents)
-        self._hidden = _hidden(session, subject.documents)
+        self._hidden = headings.hidden_in(session, subject.documents)
         self.texts = tuple(dict.fromkeys(_text(chunk) for chunk in self._chunks))
 
     def questions(self) -> Iterable[tuple[str, str | None, Sequence[Chunk]]]:
@@ -240,14 +243,9 @@ def _labelled(session: Session, condition: ColumnElement[bool]) -> list[Labelled
 def _given(session: Session, labelled: Iterable[LabelledQuestion]) -> dict[int, Feedback]:
     """The feedback that each question was made of, by the question."""
     ids = [one.id for one in labelled if one.origin is QuestionOrigin.FEEDBACK]
-    query = select(Feedback).where(Feedback.question_id.in_(ids))
+    query = select(Feedback).where(among(Feedback.question_id, ids))
     rows = session.scalars(query.options(selectinload(Feedback.passages)))
     return {row.question_id: row for row in rows if row.question_id is not None}
-
-
-def _hidden(session: Session, document_ids: Iterable[str]) -> set[tuple[str, str]]:
-    query = select(HiddenHeading).where(HiddenHeading.document_id.in_(document_ids))
-    return {(row.document_id, row.heading) for row in session.scalars(query)}
 
 
 def marks_of(labelled: LabelledQuestion) -> Callable[[str, str], bool | None]:
@@ -269,5 +267,4 @@ def _made(chunks: Iterable[Chunk], hidden: set[tuple[str, str]]) -> dict[str, li
 
 def _text(chunk: Chunk) -> str:
     """The passage as it is embedded."""
-    passage = chunking.Chunk(chunk.position, chunk.text, chunk.heading, chunk.page, 0, 0, 0)
-    return passage.embedded_text
+    return embedded_text(chunk.heading, chunk.text)

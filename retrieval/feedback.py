@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import questions
+from retrieval import conversations, questions
 from retrieval.forget import Forgotten
 from retrieval.marks import cited, without_marks
-from storage.database import note_deletion
+from storage.database import among, note_deletion
 from storage.example_tables import (
     SOURCES,
     ConversationTurn,
@@ -275,10 +275,10 @@ def erase(session: Session, ids: Collection[int]) -> Forgotten:
     if not ids:
         return []
     made = select(Feedback.question_id).where(
-        Feedback.id.in_(ids), Feedback.question_id.is_not(None)
+        among(Feedback.id, ids), Feedback.question_id.is_not(None)
     )
     forgotten = questions.erase(session, [one for one in session.scalars(made) if one is not None])
-    session.execute(delete(Feedback).where(Feedback.id.in_(ids)))
+    session.execute(delete(Feedback).where(among(Feedback.id, ids)))
     note_deletion(session)
     return forgotten
 
@@ -294,9 +294,7 @@ def _turn(
 ) -> ConversationTurn | None:
     """The kept turn that is meant. Another key's is as unknown as one that was not kept: whoever
     gives feedback is shown the question."""
-    own = select(ConversationTurn).where(
-        ConversationTurn.assistant_id == assistant_id, ConversationTurn.key_id == key_id
-    )
+    own = conversations.kept(assistant_id).where(ConversationTurn.key_id == key_id)
     if new.completion_id is not None:
         own = own.where(ConversationTurn.id == new.completion_id)
     elif new.question is None and new.chat_id is not None:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from retrieval import jobs
-from storage.database import note_deletion
+from storage.database import among, note_deletion
 from storage.declarative import now
 from storage.example_tables import (
     PersonalKind,
@@ -32,10 +32,10 @@ def forget(
     that erases it; one that was served is to be trained again.
     """
     of_documents = select(PersonalSource.version_id).where(
-        PersonalSource.document_id.in_(documents)
+        among(PersonalSource.document_id, documents)
     )
     of_questions = select(PersonalQuestion.version_id).where(
-        PersonalQuestion.question_id.in_(questions)
+        among(PersonalQuestion.question_id, questions)
     )
     rows = session.scalars(
         select(PersonalVersion)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from retrieval.forget import forget
-from storage.database import note_deletion
+from storage.database import among, note_deletion
 from storage.example_tables import HiddenHeading
 from storage.node_tables import Chunk
 
@@ -90,6 +91,12 @@ def hide(session: Session, assistant_id: int, question_id: str) -> bool:
     forget(session, documents=[passage.document_id])
     note_deletion(session)
     return True
+
+
+def hidden_in(session: Session, documents: Collection[str]) -> set[tuple[str, str]]:
+    """(document, heading) of which the owner wants no question made, in documents by their ids."""
+    query = select(HiddenHeading).where(among(HiddenHeading.document_id, documents))
+    return {(row.document_id, row.heading) for row in session.scalars(query)}
 
 
 def _passage(session: Session, assistant_id: int, public_id: str) -> Chunk | None:

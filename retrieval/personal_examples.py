@@ -17,10 +17,10 @@ from itertools import chain
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import chunking
+from retrieval.chunking import embedded_text
 from retrieval.examples import fold_of, marks_of
-from retrieval.headings import question_of
-from storage.example_tables import HiddenHeading, LabelledQuestion, PersonalKind
+from retrieval.headings import hidden_in, question_of
+from storage.example_tables import LabelledQuestion, PersonalKind
 from storage.node_tables import Chunk, Document
 
 MOST_EXAMPLES = 2_000
@@ -39,8 +39,9 @@ class PersonalExample:
         answer: the newest that the owner gave, if any.
         positives: rows of `PersonalMaterial.passages` that answer it, at least one.
         negatives: rows that were marked as not answering it.
-        fold: 0 to 4, by keyed hash of its document: what is learnt has to help with documents that
-            nobody has asked about yet. By that of the question where documents are few.
+        fold: below `FOLDS`, by keyed hash of its document: what is learnt has to help with
+            documents that nobody has asked about yet. By that of the question where documents are
+            few.
     """
 
     example_id: bytes
@@ -104,7 +105,8 @@ def is_there(session: Session, assistant_id: int, material: PersonalMaterial) ->
     rows = session.scalars(own.options(selectinload(LabelledQuestion.relevant)))
     if {row.id: _hash_of(row) for row in rows} != material.questions:
         return False
-    return not material.headings & _hidden(session, assistant_id)
+    below = {document_id for document_id, _ in material.headings}
+    return not material.headings & hidden_in(session, below)
 
 
 @dataclass(slots=True)
@@ -169,17 +171,11 @@ class _Reader:
         )
 
     def _read_passages(self) -> None:
-        own = select(
-            Chunk.document_id,
-            Chunk.public_id,
-            Chunk.position,
-            Chunk.heading,
-            Chunk.page,
-            Chunk.text,
-        ).where(Chunk.assistant_id == self._assistant_id)
+        own = select(Chunk.document_id, Chunk.public_id, Chunk.heading, Chunk.text).where(
+            Chunk.assistant_id == self._assistant_id
+        )
         for row in self._session.execute(own):
-            chunk = chunking.Chunk(row.position, row.text, row.heading, row.page, 0, 0, 0)
-            text = chunk.embedded_text
+            text = embedded_text(row.heading, row.text)
             self._holders[text].add(row.document_id)
             self._of_document[row.document_id].append((row.public_id, text))
             self._below[row.document_id, row.heading].append(text)
@@ -206,7 +202,7 @@ class _Reader:
         return about
 
     def _add_headings(self, drafts: dict[str, _Draft]) -> None:
-        hidden = _hidden(self._session, self._assistant_id)
+        hidden = hidden_in(self._session, self._of_document.keys())
         for (document_id, heading), texts in self._below.items():
             question = question_of(heading)
             if question is None or (document_id, heading) in hidden:
@@ -264,15 +260,6 @@ class _Reader:
 
     def _keyed(self, message: bytes) -> bytes:
         return hmac.digest(self._secret, message, hashlib.sha256)
-
-
-def _hidden(session: Session, assistant_id: int) -> set[tuple[str, str]]:
-    own = (
-        select(HiddenHeading.document_id, HiddenHeading.heading)
-        .join(Document, Document.id == HiddenHeading.document_id)
-        .where(Document.assistant_id == assistant_id)
-    )
-    return {(row.document_id, row.heading) for row in session.execute(own)}
 
 
 def _hash_of(row: LabelledQuestion) -> bytes:

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from retrieval.embedding import Vectors
+from retrieval.examples import FOLDS
 from retrieval.query_map import check_basis
 
 Rows = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 MIN_EXAMPLES = 5
-FOLDS = 5
 STRENGTHS = (12.0, 6.0, 3.0, 1.5)
 """From nearly the shared map on; chosen with TEMPERATURE and STEPS on medquad's `dev` questions."""
 TEMPERATURE = 0.05

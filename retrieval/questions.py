@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from retrieval.examples import SUBJECT
 from retrieval.forget import Forgotten, forget
-from storage.database import note_deletion
+from storage.database import among, note_deletion
 from storage.example_tables import Feedback, LabelledQuestion, QuestionOrigin, RelevantPassage
 from storage.node_tables import Chunk, Document
 
@@ -186,7 +186,7 @@ def erase(session: Session, ids: Collection[int]) -> Forgotten:
     if not ids:
         return []
     forgotten = forget(session, questions=ids)
-    session.execute(delete(LabelledQuestion).where(LabelledQuestion.id.in_(ids)))
+    session.execute(delete(LabelledQuestion).where(among(LabelledQuestion.id, ids)))
     note_deletion(session)
     return forgotten
 

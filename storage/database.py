@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 # Result codes of SQLite that speak of the moment, not of the statement.
 PASSING = frozenset(
@@ -173,6 +174,13 @@ def upgrade(connection: Connection, history: str, revision: str = "head") -> Non
     config.set_main_option("script_location", f"migrations:{history}")
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+def among(column: InstrumentedAttribute[Any], values: Collection[str | int]) -> ColumnElement[bool]:
+    """Whether the column is one of any number of values, of which SQLite takes only so many as
+    parameters of their own."""
+    each = func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(select(each.c.value))
 
 
 def note_deletion(session: Session) -> None:

@@ -66,7 +66,9 @@ class Feedback(Base):
     assistant_id: Mapped[int] = mapped_column(
         ForeignKey("assistant.id", ondelete="CASCADE"), index=True
     )
-    key_id: Mapped[str | None] = mapped_column(ForeignKey("key.id", ondelete="SET NULL"))
+    key_id: Mapped[str | None] = mapped_column(
+        ForeignKey("key.id", ondelete="SET NULL"), index=True
+    )
     completion_id: Mapped[str | None]
     created_at: Mapped[int] = mapped_column(default=now)
     state: Mapped[FeedbackState] = mapped_column(default=FeedbackState.PENDING)

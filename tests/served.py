@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,19 @@ def start_node(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     return _start(home, "node", "serve", "--home", str(home), "--port", "0")
 
 
+@contextmanager
+def serving(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The same for as long as it takes."""
+    process, url = start_node(home)
+    try:
+        yield process, url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
 def start_coordinator(home: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
-    """The same for the coordinator in `home`."""
+    """As `start_node`, for the coordinator in `home`."""
     return _start(home, "coordinator", "serve", "--home", str(home), "--port", "0", *arguments)
 
 

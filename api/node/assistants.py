@@ -41,7 +41,7 @@ class AssistantChange(BaseModel):
     """What is left out stays as it is. `conversation_days` null: keep none, and erase those that
     were kept."""
 
-    instructions: Instructions | None = None
+    instructions: Instructions = ""
     conversation_days: int | None = Field(default=None, ge=1, le=MOST_DAYS)
 
 
@@ -114,14 +114,12 @@ def change_assistant(
     change: AssistantChange,
 ) -> AssistantBody:
     """Change an assistant's standing instructions, and for how long conversations are kept."""
-    given = change.model_dump(exclude_unset=True)
-    if given.get("instructions", "") is None:
-        del given["instructions"]
+    changed = change.model_dump(exclude_unset=True)
     with node.database.write() as session:
         row = visible(session, owner, assistant.name)
-        for name, value in given.items():
+        for name, value in changed.items():
             setattr(row, name, value)
-    if "conversation_days" in given:
+    if "conversation_days" in changed:
         models.library.purge_conversations()
     return _body(models, row)
 

@@ -150,6 +150,11 @@ def own_key(session: Session, principal: Principal) -> Key | None:
     return session.get(Key, principal.key_id)
 
 
+def own_key_id(principal: Principal) -> str | None:
+    """The id of that row, which every other key has for good: keys are revoked, never deleted."""
+    return None if principal is SESSION else principal.key_id
+
+
 def owned_assistant(
     node: NodeDep, owner: Owner, assistant: Annotated[str, Path(max_length=100)]
 ) -> Assistant:

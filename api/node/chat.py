@@ -47,7 +47,6 @@ from generation.engine import (
     Usage,
 )
 from generation.prompt import is_helper_task
-from retrieval.conversations import NewTurn
 from retrieval.search import Hit
 from storage.declarative import now
 from storage.keys import Principal
@@ -80,7 +79,9 @@ async def complete(
 
     Prompts that a front-end makes for itself (`### Task:`) are answered without documents.
     """
-    wanted, passages, keeper = await to_thread.run_sync(_prepare, node, models, caller, chat)
+    wanted, passages, keeper = await to_thread.run_sync(
+        _prepare, node, models, caller, chat, chat_id
+    )
     events = answer(models.engine, wanted, passages)
     try:
         started = await anext(events)
@@ -91,15 +92,8 @@ async def complete(
     completion_id = f"chatcmpl-{secrets.token_hex(12)}"
 
     async def keep(final: Answer) -> None:
-        # Without a chat's name nothing tells where a repeated quotation came from.
-        is_begun = any(message.role == "assistant" for message in wanted.messages)
-        if is_helper_task(wanted.messages) or (is_begun and chat_id is None):
-            return
         if keeper is not None:
-            read = tuple((hit.chunk_id, hit.document_id) for hit in final.passages)
-            question = wanted.messages[-1].content
-            turn = NewTurn(completion_id, keeper.key_id, chat_id, question, final.text, read)
-            await to_thread.run_sync(keeper.keep, turn)
+            await to_thread.run_sync(keeper.keep, completion_id, final)
 
     if chat.stream:
         stream = _stream(events, started, chat, completion_id, keep)
@@ -131,14 +125,13 @@ _NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def _prepare(
-    node: Node, models: Models, caller: Principal, chat: ChatRequest
+    node: Node, models: Models, caller: Principal, chat: ChatRequest, chat_id: str | None
 ) -> tuple[GenerationRequest, tuple[Hit, ...] | None, Keeper | None]:
-    """What to ask the generator, the passages for it, and what keeps the conversation if the owner
-    wants that; runs outside the event loop."""
+    """What to ask the generator, the passages for it, and what keeps the answer if it is to be
+    kept; runs outside the event loop."""
     with node.database.read() as session:
         assistant = visible(session, caller, chat.model)
         instructions = standing(session, assistant, caller)
-        keeper = Keeper.of(node, session, assistant, caller)
     messages = [
         Message(ROLES[turn.role], turn.text()) for turn in chat.messages if turn.role in ROLES
     ]
@@ -156,6 +149,7 @@ def _prepare(
         stop=tuple(text for text in stop if text),
         adapters=node.personal.generator_adapters(assistant.id),
     )
+    keeper = Keeper.of(node, assistant, caller, chat_id, request.messages)
     return request, _passages(node, models, assistant, chat, messages), keeper
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
-from sqlalchemy.orm import Session
 
-from api.bodies import RowBody
+from api.bodies import Removed, RowBody
 from api.errors import ApiError, responses
-from api.node.auth import NodeDep, OwnedAssistant, own_key
+from api.node.auth import NodeDep, OwnedAssistant, own_key_id
 from api.node.node import Node
+from generation.answer import Answer
+from generation.engine import Message
+from generation.prompt import is_helper_task
 from retrieval import conversations
 from retrieval.conversations import NewTurn
 from storage.keys import Principal
@@ -47,29 +50,36 @@ class TurnList(BaseModel):
     next_after: str | None
 
 
-class RemovedTurns(BaseModel):
-    removed: int
-
-
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """Keeps the answers to one request."""
+    """Keeps the answer to one request."""
 
     node: Node
     assistant_id: int
     key_id: str | None
+    chat_id: str | None
+    question: str
 
     @classmethod
     def of(
-        cls, node: Node, session: Session, assistant: Assistant, caller: Principal
+        cls,
+        node: Node,
+        assistant: Assistant,
+        caller: Principal,
+        chat_id: str | None,
+        messages: Sequence[Message],
     ) -> Keeper | None:
-        """None where the owner wants no conversations kept."""
-        if assistant.conversation_days is None:
+        """None where nothing is to be kept: the owner does not want it, a front-end asks for
+        itself, or a conversation goes on without a name."""
+        # Without a chat's name nothing tells where a repeated quotation came from.
+        is_unnamed = chat_id is None and any(turn.role == "assistant" for turn in messages)
+        if assistant.conversation_days is None or is_helper_task(messages) or is_unnamed:
             return None
-        key = own_key(session, caller)
-        return cls(node, assistant.id, None if key is None else key.id)
+        return cls(node, assistant.id, own_key_id(caller), chat_id, messages[-1].content)
 
-    def keep(self, turn: NewTurn) -> None:
+    def keep(self, completion_id: str, final: Answer) -> None:
+        read = tuple((hit.chunk_id, hit.document_id) for hit in final.passages)
+        turn = NewTurn(completion_id, self.key_id, self.chat_id, self.question, final.text, read)
         with self.node.database.write() as session:
             conversations.keep(session, self.assistant_id, turn)
 
@@ -102,8 +112,8 @@ def list_conversations(
 @router.delete("")
 def erase_conversations(
     node: NodeDep, assistant: OwnedAssistant, chat_id: ChatId = None
-) -> RemovedTurns:
+) -> Removed:
     """Erase all of them, or one chat."""
     with node.database.write() as session:
         removed = conversations.remove(session, assistant.id, chat_id)
-    return RemovedTurns(removed=removed)
+    return Removed(removed=removed)

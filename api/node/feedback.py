@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from sqlalchemy.orm import Session
 
-from api.bodies import RowBody
+from api.bodies import Removed, RowBody
 from api.errors import ApiError, responses
 from api.node import open_webui
-from api.node.auth import Caller, NodeDep, OwnedAssistant, own_key, visible, visible_assistants
+from api.node.auth import (
+    Caller,
+    NodeDep,
+    OwnedAssistant,
+    own_key,
+    own_key_id,
+    visible,
+    visible_assistants,
+)
 from api.node.node import Node
 from api.node.open_webui import LONGEST_REASON, SHORT, OpenWebUiRating, UnusableRecordError
 from retrieval import feedback
@@ -99,10 +108,6 @@ class FeedbackList(BaseModel):
     next_after: int | None
 
 
-class Removed(BaseModel):
-    removed: int
-
-
 def _kind(body: Any) -> str:
     given = body.get("type") if isinstance(body, dict) else getattr(body, "type", None)
     return "feedback" if given is None else "rating"
@@ -147,10 +152,9 @@ def give_feedback(
 def list_own(node: NodeDep, caller: Caller, limit: Limit = 50, after: After = None) -> FeedbackList:
     """What this key has given."""
     with node.database.read() as session:
-        key = own_key(session, caller)
         found = feedback.list_page(
             session, caller.assistant_ids, limit=limit + 1, after=after, own=True,
-            given_by=None if key is None else key.id,
+            given_by=own_key_id(caller),
         )  # fmt: skip
         names = {one.id: one.name for one in visible_assistants(session, caller)}
     return _page(found, names, limit)
@@ -160,8 +164,7 @@ def list_own(node: NodeDep, caller: Caller, limit: Limit = 50, after: After = No
 def erase_own(node: NodeDep, caller: Caller, feedback_id: FeedbackId) -> Response:
     """Erase what this key has given, with the example that was made of it."""
     with node.database.write() as session:
-        key = own_key(session, caller)
-        if not feedback.remove_own(session, None if key is None else key.id, feedback_id):
+        if not feedback.remove_own(session, own_key_id(caller), feedback_id):
             raise _unknown(feedback_id)
     return Response(status_code=204)
 
@@ -197,13 +200,10 @@ def approve_feedback(
     node: NodeDep, assistant: OwnedAssistant, feedback_id: FeedbackId
 ) -> FeedbackBody:
     """Make an example of it, to be seen among the questions."""
-    with node.database.write() as session:
-        given = _get(feedback.get(session, assistant.id, feedback_id), feedback_id)
-        try:
-            feedback.approve(session, given)
-        except NothingToLearnError as error:
-            raise ApiError(400, "nothing_to_learn", str(error)) from error
-        return _body(given, assistant.name)
+    try:
+        return _decide(node, assistant, feedback_id, feedback.approve)
+    except NothingToLearnError as error:
+        raise ApiError(400, "nothing_to_learn", str(error)) from error
 
 
 @router.post("/assistants/{assistant}/feedback/{feedback_id}/reject", responses=responses(403))
@@ -211,10 +211,7 @@ def reject_feedback(
     node: NodeDep, assistant: OwnedAssistant, feedback_id: FeedbackId
 ) -> FeedbackBody:
     """Learn nothing from it; an example that was made of it is erased."""
-    with node.database.write() as session:
-        given = _get(feedback.get(session, assistant.id, feedback_id), feedback_id)
-        feedback.reject(session, given)
-        return _body(given, assistant.name)
+    return _decide(node, assistant, feedback_id, feedback.reject)
 
 
 @router.delete(
@@ -254,10 +251,18 @@ def _number(rating: Rating) -> int:
     return {"up": 1, "down": -1}[rating] if isinstance(rating, str) else rating
 
 
-def _get(found: Feedback | None, feedback_id: int) -> Feedback:
-    if found is None:
-        raise _unknown(feedback_id)
-    return found
+def _decide(
+    node: Node,
+    assistant: Assistant,
+    feedback_id: int,
+    decide: Callable[[Session, Feedback], object],
+) -> FeedbackBody:
+    with node.database.write() as session:
+        given = feedback.get(session, assistant.id, feedback_id)
+        if given is None:
+            raise _unknown(feedback_id)
+        decide(session, given)
+        return _body(given, assistant.name)
 
 
 def _unknown(feedback_id: int) -> ApiError:

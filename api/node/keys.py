@@ -32,8 +32,8 @@ class KeyChange(BaseModel):
     """What is left out stays as it is. `feedback_is_approved`: what this key gives becomes an
     example without the owner having looked at it."""
 
-    instructions: Instructions | None = None
-    feedback_is_approved: bool | None = None
+    instructions: Instructions = ""
+    feedback_is_approved: bool = False
 
 
 class KeyBody(RowBody):
@@ -90,7 +90,7 @@ def change_key(
         key = session.get(Key, key_id, options=[selectinload(Key.assistants)])
         if key is None:
             raise ApiError(404, "key_not_found", f"there is no key {key_id!r}")
-        for name, value in change.model_dump(exclude_none=True).items():
+        for name, value in change.model_dump(exclude_unset=True).items():
             setattr(key, name, value)
         return KeyBody.of(key, assistants=_assistants(key))
 

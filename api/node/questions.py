@@ -10,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from api.bodies import RowBody
+from api.bodies import Removed, RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, OwnedAssistant
 from api.node.node import Node
@@ -79,10 +79,6 @@ class EditedQuestion(BaseModel):
 
 class Stored(BaseModel):
     stored: int
-
-
-class Removed(BaseModel):
-    removed: int
 
 
 @router.post("", status_code=201, openapi_extra=JSON_LINES)

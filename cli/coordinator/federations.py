@@ -10,7 +10,7 @@ import typer
 
 from cli.coordinator.options import Place, Population, at_coordinator
 from cli.coordinator.populations import number
-from cli.options import AsJson, Yes, confirm
+from cli.options import AsJson, Yes, confirm, given
 from cli.output import say, show, show_json, show_table, when
 
 app = typer.Typer(help="Preview, make and run federations.", no_args_is_help=True)
@@ -180,15 +180,14 @@ def _request(
 ) -> dict[str, Any]:
     from cli.coordinator.plan_file import read_plan_file
 
-    given = {
-        "federation": federation,
-        "population": population,
-        "mode": None if mode is None else mode.value,
-        "epsilon": epsilon,
-        "rounds": rounds,
-        "cohort": cohort,
-    }
-    return read_plan_file(plan) | {k: value for k, value in given.items() if value is not None}
+    return read_plan_file(plan) | given(
+        federation=federation,
+        population=population,
+        mode=None if mode is None else mode.value,
+        epsilon=epsilon,
+        rounds=rounds,
+        cohort=cohort,
+    )
 
 
 def _move(action: str, name: str, reason: str | None, place: Place, as_json: bool) -> None:

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.coordinator.options import DEFAULT_HOME, Home, Place, at_coordinator
 from cli.errors import CommandError, readable_home_errors, readable_settings_errors
-from cli.options import AsJson
+from cli.options import AsJson, given
 from cli.output import say, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def serve(
     """Serve the coordinator over HTTP until Ctrl-C or SIGTERM."""
     from storage.coordinator_settings import CoordinatorSettings
 
-    given = {"host": host, "port": port, "workers": workers}
-    overrides: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
+    overrides = given(host=host, port=port, workers=workers)
     with readable_settings_errors(home, PREFIX):
         settings = CoordinatorSettings(home=home, **overrides)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,7 +22,8 @@ from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
 from federation.rows import ffa_lora
 from federation.versions import SignedVersion
-from generation.ffa_lora import FfaLora
+from generation.adapter_files import Lora
+from generation.ffa_lora import as_lora
 from privacy.canonical import parse_canonical
 from privacy.records import from_json
 from retrieval.embedding import Embedder
@@ -81,14 +81,11 @@ class ServedMap:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ServedLora:
-    """The shared generator adapter that is served: `adapter` is what the engine calls it; the other
-    fields are as for `write_peft_folder`."""
+    """The shared generator adapter that is served: `adapter` is what the engine calls it."""
 
     name: str
     adapter: str
-    lora: FfaLora
-    basis: bytes
-    vector: NDArray[np.float32]
+    lora: Lora
 
 
 class Adoption:
@@ -276,11 +273,11 @@ class Adoption:
             basis = self._basis(plan)
             vector = parameters_from_bytes(parameters, plan.adapter)
             adapter = f"shared-{plan.hash[:16]}-{number}"
-            lora = ffa_lora(plan.adapter, basis)
-            self._generator.serve(adapter, lora, basis, vector)
+            lora = as_lora(ffa_lora(plan.adapter, basis), basis, vector)
+            self._generator.serve(adapter, lora)
         except (ValueError, OSError) as error:
             raise VersionError(f"the version is no adapter for this generator: {error}") from error
-        return ServedLora(name, adapter, lora, basis, vector)
+        return ServedLora(name, adapter, lora)
 
     def _check_model(self, plan: FederationPlan) -> None:
         model = self._models.get(plan.adapter.kind)

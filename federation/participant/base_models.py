@@ -12,7 +12,7 @@ from safetensors import safe_open
 from federation.adapter_spec import AdapterKind, AdapterSpec
 from generation.ffa_lora import AdaptedModule
 from retrieval.embedding import Embedder
-from storage.settings import PACKAGED, NodeSettings
+from storage.settings import NodeSettings
 
 ADAPTED = ("q_proj", "v_proj")
 """The generator's modules that an adapter is for where nothing else is said, as in the LoRA paper
@@ -109,7 +109,7 @@ def _weights(source: str) -> tuple[str, list[Path]]:
     """The name of a generator and the files of its weights."""
     from generation.weights import find_model
 
-    files = find_model(None if source == PACKAGED else source)
+    files = find_model(source)
     folder = Path(files.location)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download

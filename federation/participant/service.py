@@ -134,7 +134,7 @@ class FederationService:
             self._database, self._home.secret(), lambda: consent.policy.shares_feedback
         )
         models = BaseModels(settings, embedder)
-        self._generator = _shared_generator(engine, self._home)
+        self._generator = _shared_generator(engine)
         adoption = Adoption(
             self._database, self._home, source, models, embedder, library, self._generator,
             self._tell,
@@ -348,7 +348,7 @@ class FederationService:
             worker.close()
 
 
-def _shared_generator(engine: Engine | None, home: FederationHome) -> SharedGenerator | None:
+def _shared_generator(engine: Engine | None) -> SharedGenerator | None:
     """None for an engine without adapters."""
     from generation.transformers_engine import TransformersEngine
 
@@ -356,4 +356,4 @@ def _shared_generator(engine: Engine | None, home: FederationHome) -> SharedGene
         return None
     from federation.participant.shared_generator import SharedGenerator
 
-    return SharedGenerator(engine, home.root)
+    return SharedGenerator(engine)

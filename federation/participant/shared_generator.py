@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from generation.ffa_lora import FfaLora, write_peft_folder
+from generation.adapter_files import Lora
 from generation.transformers_engine import TransformersEngine
 
 
@@ -18,10 +12,8 @@ class SharedGenerator:
     """Which shared adapter answers use. Its methods but `adapters` are for one thread at a time,
     and not for one with a running event loop."""
 
-    def __init__(self, engine: TransformersEngine, folder: Path) -> None:
-        """`folder` is where files may lie for the moment in which the engine reads them."""
+    def __init__(self, engine: TransformersEngine) -> None:
         self._engine = engine
-        self._folder = folder
         self._current: str | None = None
         self._previous: str | None = None
 
@@ -30,7 +22,7 @@ class SharedGenerator:
         """For `GenerationRequest.adapters`: the shared one, if there is one."""
         return () if self._current is None else (self._current,)
 
-    def serve(self, name: str, lora: FfaLora, basis: bytes, vector: NDArray[np.float32]) -> None:
+    def serve(self, name: str, lora: Lora) -> None:
         """Use this adapter for replies from now on; those under way keep theirs.
 
         Raises:
@@ -39,11 +31,7 @@ class SharedGenerator:
         if name == self._current:
             return
         if name != self._previous:
-            with tempfile.TemporaryDirectory(dir=self._folder) as place:
-                adapter = Path(place) / "adapter"
-                write_peft_folder(adapter, lora, basis, vector)
-                asyncio.run(self._engine.load_adapter(name, adapter))
-                shutil.rmtree(adapter)
+            asyncio.run(self._engine.load_adapter(name, lora))
         self._exchange(name)
 
     def withdraw(self) -> None:

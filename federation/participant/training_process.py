@@ -23,7 +23,6 @@ from federation.participant.trainer import (
 from federation.rows import NODE, GeneratorRows, MapRows, Rows
 from retrieval.embedding import Embedder, TextVectors
 from storage import niced_process
-from storage.settings import PACKAGED
 
 
 def open_rows(task: TrainingTask) -> Rows[Any]:
@@ -31,8 +30,7 @@ def open_rows(task: TrainingTask) -> Rows[Any]:
     if task.plan.adapter.kind is AdapterKind.RETRIEVER:
         vectors = TextVectors(Embedder(task.model))
         return MapRows(task.plan, task.basis, task.public_texts, vectors)
-    model = None if task.model == PACKAGED else task.model
-    return GeneratorRows(task.plan, task.basis, task.public_texts, model)
+    return GeneratorRows(task.plan, task.basis, task.public_texts, task.model)
 
 
 def main() -> None:

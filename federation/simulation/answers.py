@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +12,10 @@ from numpy.typing import NDArray
 from federation.adapter_spec import parameters_hash, parameters_to_bytes
 from federation.participant.shared_generator import SharedGenerator
 from federation.plan_request import ResolvedPlan
-from federation.rows import bare_passage, ffa_lora
+from federation.rows import ffa_lora
+from generation.answer_loss import bare_passage
 from generation.engine import GenerationRequest, Message, complete
+from generation.ffa_lora import as_lora
 from generation.prompt import TAGS, build_prompt
 from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
@@ -42,7 +42,7 @@ def answers(
     asked: Sequence[Asked],
     resolved: ResolvedPlan,
     vector: NDArray[np.float32],
-    model: str | None,
+    model: str,
 ) -> list[str]:
     """Greedy answers under the plan's adapter with the parameters `vector`, shape (d,).
 
@@ -62,12 +62,11 @@ def answers(
     basis = resolved.blobs[plan.adapter.basis_hash]
     engine = TransformersEngine(find_model(model), max_rows=ROWS, max_waiting=len(asked))
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            shared = SharedGenerator(engine, Path(folder))
-            name = parameters_hash(parameters_to_bytes(vector))
-            shared.serve(name, ffa_lora(plan.adapter, basis), basis, vector)
-            most = plan.generator_terms.max_answer_tokens
-            return asyncio.run(_all(engine, asked, shared.adapters, most))
+        shared = SharedGenerator(engine)
+        name = parameters_hash(parameters_to_bytes(vector))
+        shared.serve(name, as_lora(ffa_lora(plan.adapter, basis), basis, vector))
+        most = plan.generator_terms.max_answer_tokens
+        return asyncio.run(_all(engine, asked, shared.adapters, most))
     finally:
         asyncio.run(engine.close())
 

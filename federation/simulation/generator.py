@@ -20,6 +20,7 @@ from federation.simulation.retriever import public_texts
 from federation.simulation.scoring import Scores
 from generation.answer_loss import GeneratorExample
 from generation.answer_scores import token_f1
+from storage.settings import PACKAGED
 
 GRADIENTS = 400
 """Of pooled training, each of one example: a second of two cores with the packaged model."""
@@ -41,7 +42,7 @@ class GeneratorLab:
         self,
         population: Population,
         resolved: ResolvedPlan,
-        model: str | None = None,
+        model: str = PACKAGED,
         *,
         gradients: int = GRADIENTS,
     ) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,32 +12,21 @@ import httpx
 import numpy as np
 import pytest
 from peft import PeftModelForCausalLM
-from safetensors.numpy import save
-from sqlalchemy import select
 from transformers import AutoModelForCausalLM
 
-from federation.adapter_spec import AdapterKind, AdapterSpec, Block, parameters_to_bytes
-from federation.participant.base_models import generator_identity
-from federation.plan import FederationPlan
-from federation.signed import Signed
 from generation.adapter_files import Lora, combine, read_lora
-from generation.adapter_training import describe_modules
-from generation.ffa_lora import FfaLora, as_lora, random_basis
-from generation.training_terms import GeneratorTerms
 from personal.exchange import LARGEST
 from retrieval.query_map import basis_from_bytes
 from retrieval.query_map_files import query_map_files, read_query_map
 from storage.archives import pack, unpack
 from storage.database import Database
-from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
-from storage.files import write_private
-from storage.membership_tables import KnownPlan, Membership, SharedVersion, VersionState
-from storage.node_tables import Assistant
+from storage.example_tables import PersonalVersion
 from tests.api.conftest import Served
+from tests.api.planting import Pair, plant
 from tests.cli.commands import refusal, run, run_json
-from tests.federation.participant.plans import BASIS, DIMENSION, RANK, make_plan
+from tests.federation.participant.plans import BASIS
 from tests.narrow_generator import make_narrow_generator
-from tests.served import alcove_json, start_node
+from tests.served import alcove_json, serving
 
 pytestmark = pytest.mark.long
 
@@ -54,10 +41,8 @@ class Allowing:
     client: httpx.Client
     generator: str
     embedder: str
-    shared: Lora
-    personal: Lora
-    shared_weights: np.ndarray
-    personal_weights: np.ndarray
+    shared: Pair
+    personal: Pair
 
     def log(self) -> str:
         return (self.home.parent / "server.log").read_text()
@@ -82,114 +67,23 @@ def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Allowing]:
         f"generator = {json.dumps(generator)}\n"
         "allow_adapter_export = true\nallow_adapter_import = true\n"
     )
-    with _served(home):
+    with serving(home):
         pass  # The first start makes the assistant.
-    plant = _plant(home, generator)
-    with _served(home) as url:
+    planted = plant(home, generator, ["default"])
+    with serving(home) as (_, url):
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=url, headers=headers, timeout=120) as client:
-            yield plant(client)
-
-
-@contextmanager
-def _served(home: Path) -> Iterator[str]:
-    process, url = start_node(home)
-    try:
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def _plant(home: Path, generator: str) -> Callable[[httpx.Client], Allowing]:
-    """A shared and a personal adapter of each kind, as they stand in the tables when served."""
-    drawn = np.random.default_rng(2)
-    with closing(Database(home / "node.db")) as database:
-        with database.read() as session:
-            assistant = session.scalars(select(Assistant)).one()
-        modules = describe_modules(generator, ["q_proj", "v_proj"])
-        basis = random_basis(modules, 2, seed=4)
-        spec = FfaLora(generator_identity(generator), modules, 2, 4)
-        vector = drawn.standard_normal(spec.dimension).astype(np.float32)
-        adapter = AdapterSpec(
-            AdapterKind.GENERATOR, spec.base_model, 2, 2.0, hashlib.sha256(basis).hexdigest(),
-            tuple(Block(module.name, module.outputs, 2) for module in modules),
-        )  # fmt: skip
-        generator_plan = make_plan(
-            adapter=adapter, map_terms=None, generator_terms=GeneratorTerms(),
-            privacy={"dimension": spec.dimension}, federation="answers",
-        )  # fmt: skip
-        map_plan = make_plan(assistant.embedder)
-        weights = [drawn.standard_normal((RANK, DIMENSION)).astype(np.float32) for _ in "sp"]
-        (home / "federation" / "files").mkdir(parents=True, exist_ok=True)
-        for data in (basis, BASIS):
-            write_private(home / "federation/files" / hashlib.sha256(data).hexdigest(), data)
-        personal = Lora(
-            spec.base_model, 8, 16,
-            {
-                module.name: (
-                    drawn.standard_normal((8, module.inputs)).astype(np.float32),
-                    drawn.standard_normal((module.outputs, 8)).astype(np.float32),
-                )
-                for module in modules
-            },
-        )  # fmt: skip
-        files = personal.files()
-        with database.write() as session:
-            session.add(
-                Membership(id="m", url="https://c", coordinator="c0" * 32, name="n", identity="1d")
-            )
-            session.flush()
-            _add_shared(session, generator_plan, parameters_to_bytes(vector))
-            _add_shared(session, map_plan, parameters_to_bytes(weights[0].ravel()))
-            session.add(
-                PersonalVersion(
-                    assistant_id=assistant.id, kind=PersonalKind.GENERATOR,
-                    state=PersonalState.SERVED, examples=9,
-                    shared=f"{generator_plan.hash}/1",
-                    config={
-                        "model": spec.base_model,
-                        "adapter_config": json.loads(files["adapter_config.json"]),
-                    },
-                    parameters=files["adapter_model.safetensors"],
-                )
+            yield Allowing(
+                home, client, generator, planted.embedder, planted.shared,
+                planted.personal["default"],
             )  # fmt: skip
-            session.add(
-                PersonalVersion(
-                    assistant_id=assistant.id, kind=PersonalKind.RETRIEVER,
-                    state=PersonalState.SERVED, examples=9,
-                    shared=f"{map_plan.hash}/1",
-                    config={"model": assistant.embedder, "strength": 1.0},
-                    parameters=save({"basis": basis_from_bytes(BASIS), "weights": weights[1]}),
-                )
-            )  # fmt: skip
-    shared = as_lora(spec, basis, vector)
-    return lambda client: Allowing(
-        home, client, generator, assistant.embedder, shared, personal, weights[0], weights[1]
-    )
-
-
-def _add_shared(session: object, plan: FederationPlan, parameters: bytes) -> None:
-    session.add(
-        KnownPlan(
-            plan_hash=plan.hash, membership_id="m", federation=plan.federation,
-            plan=Signed(plan, plan.coordinator, "").to_bytes(),
-        )
-    )  # fmt: skip
-    session.flush()
-    session.add(
-        SharedVersion(
-            plan_hash=plan.hash, number=1, record=b"", parameters=parameters,
-            state=VersionState.SERVED,
-        )
-    )  # fmt: skip
 
 
 def test_generator_adapters_leave_as_peft_folders(allowing: Allowing, tmp_path: Path) -> None:
     expected = {
-        "shared": allowing.shared,
-        "personal": allowing.personal,
-        "both": combine(allowing.shared, allowing.personal),
+        "shared": allowing.shared.lora,
+        "personal": allowing.personal.lora,
+        "both": combine(allowing.shared.lora, allowing.personal.lora),
     }
     for which, lora in expected.items():
         files = allowing.export("generator", which)
@@ -206,9 +100,9 @@ def test_generator_adapters_leave_as_peft_folders(allowing: Allowing, tmp_path: 
 
 def test_query_maps_leave_as_matrices_with_a_spec(allowing: Allowing) -> None:
     expected = {
-        "shared": allowing.shared_weights,
-        "personal": allowing.personal_weights,
-        "both": allowing.shared_weights + allowing.personal_weights,
+        "shared": allowing.shared.weights,
+        "personal": allowing.personal.weights,
+        "both": allowing.shared.weights + allowing.personal.weights,
     }
     for which, weights in expected.items():
         found = read_query_map(allowing.export("retriever", which), allowing.embedder)
@@ -249,7 +143,7 @@ def test_what_was_exported_is_kept_when_it_comes_back_and_not_used(allowing: All
 
 
 def test_adapters_of_another_model_are_refused(allowing: Allowing) -> None:
-    own = allowing.personal
+    own = allowing.personal.lora
     first = next(iter(own.factors))
     (layer_a, layer_b) = own.factors[first]
     foreign = {
@@ -275,7 +169,7 @@ def test_the_command_writes_a_folder_and_takes_it_back(allowing: Allowing, tmp_p
     folder = tmp_path / "lora"
     run_json("personal", "export", folder, "--which", "both", home=allowing.home)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert files == combine(allowing.shared, allowing.personal).files()
+    assert files == combine(allowing.shared.lora, allowing.personal.lora).files()
     # Made from private texts: for the owner's eyes.
     assert {path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())} == {0}
     (folder / "README.md").write_text("About it.")

@@ -354,6 +354,12 @@ class TestInstructions:
             owner.patch(f"/v1/keys/{mine['id']}", json={"instructions": ""})
             assert me.get("/v1/instructions").json() == {"instructions": ""}
             refused(me.put("/v1/instructions", json={"instructions": "x" * 2_001}))
+            for path in (f"/v1/assistants/{assistant}", f"/v1/keys/{mine['id']}"):
+                refused(owner.patch(path, json={"instructions": None}))
+            # What is left out stays as it is.
+            owner.patch(f"/v1/assistants/{assistant}", json={"conversation_days": 1})
+            left = owner.get(f"/v1/assistants/{assistant}").json()["instructions"]
+            assert left.startswith("Be brief.")
 
 
 class TestQuestions:

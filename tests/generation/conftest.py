@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModelForCausalLM, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from generation.adapter_files import Lora
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles, find_model
+from tests.generation.folders import lora_of
 from tests.generation.oracle import Oracle
 
 ADAPTERS = {
@@ -50,12 +51,12 @@ def oracle_model(model_files: ModelFiles) -> PeftModelForCausalLM:
 
 
 @pytest.fixture(scope="session")
-def adapter_folders(
+def loras(
     oracle_model: PeftModelForCausalLM, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+) -> dict[str, Lora]:
     base = tmp_path_factory.mktemp("adapters")
     oracle_model.save_pretrained(str(base), selected_adapters=list(ADAPTERS))
-    return {name: base / name for name in ADAPTERS}
+    return {name: lora_of(base / name) for name in ADAPTERS}
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +65,12 @@ def oracle(oracle_model: PeftModelForCausalLM, tokenizer: PreTrainedTokenizerBas
 
 
 @pytest.fixture(scope="module")
-def engine(
-    model_files: ModelFiles, adapter_folders: dict[str, Path]
-) -> Iterator[TransformersEngine]:
+def engine(model_files: ModelFiles, loras: dict[str, Lora]) -> Iterator[TransformersEngine]:
     """In float32 and free to repeat itself, as `generate` runs by default."""
     made = TransformersEngine(
         model_files, dtype=torch.float32, max_rows=3, max_waiting=8, no_repeat_ngram=0
     )
-    for name, folder in adapter_folders.items():
-        asyncio.run(made.load_adapter(name, folder))
+    for name, lora in loras.items():
+        asyncio.run(made.load_adapter(name, lora))
     yield made
     asyncio.run(made.close())

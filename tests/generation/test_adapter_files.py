@@ -14,43 +14,25 @@ from safetensors.torch import load, save
 from generation.adapter_files import CONFIG_FILE, LARGEST, TENSORS_FILE, Lora, combine, read_lora
 from generation.adapters import AdapterSet
 from generation.ffa_lora import AdaptedModule
+from tests.generation.folders import files_of, lora_of
 from tests.generation.test_adapters import IDS, logits, save_adapter, small_model
 
 Files = dict[str, bytes]
 
 
-def files_of(folder: Path) -> Files:
-    return {name: (folder / name).read_bytes() for name in (CONFIG_FILE, TENSORS_FILE)}
-
-
-def write(folder: Path, files: Files) -> Path:
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def named(folder: Path) -> Path:
-    """PEFT writes the name that a model was loaded by; the one of these tests has none."""
-    file = folder / CONFIG_FILE
-    config = {**json.loads(file.read_text()), "base_model_name_or_path": "a-small-model"}
-    file.write_text(json.dumps(config))
-    return folder
-
-
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     modules = ["v_proj", "o_proj"]
-    return named(save_adapter(tmp_path / "shared", r=3, lora_alpha=5, target_modules=modules))
+    return save_adapter(tmp_path / "shared", r=3, lora_alpha=5, target_modules=modules)
 
 
 @pytest.fixture
 def personal(tmp_path: Path) -> Path:
-    return named(save_adapter(tmp_path / "personal", r=8, lora_alpha=16))
+    return save_adapter(tmp_path / "personal", r=8, lora_alpha=16)
 
 
 def test_what_peft_wrote_comes_back_as_it_was(personal: Path) -> None:
-    lora = read_lora(files_of(personal))
+    lora = lora_of(personal)
     assert (lora.rank, lora.alpha) == (8, 16)
     again = read_lora(lora.files())
     before, after = load(files_of(personal)[TENSORS_FILE]), load(again.files()[TENSORS_FILE])
@@ -64,7 +46,7 @@ def test_the_combination_is_pefts_own_to_the_bit(shared: Path, personal: Path) -
     model.load_adapter(personal, "b")
     model.base_model.add_weighted_adapter(["a", "b"], [1.0, 1.0], "both", combination_type="cat")
     expected = get_peft_model_state_dict(model, adapter_name="both")
-    ours = combine(read_lora(files_of(shared)), read_lora(files_of(personal)))
+    ours = combine(lora_of(shared), lora_of(personal))
     assert (ours.rank, ours.alpha) == (11, 11)
     found = load(ours.files()[TENSORS_FILE])
     assert found.keys() == expected.keys()
@@ -73,17 +55,16 @@ def test_the_combination_is_pefts_own_to_the_bit(shared: Path, personal: Path) -
 
 
 def test_two_adapters_of_a_row_are_the_combined_one_and_the_merged_weights(
-    shared: Path, personal: Path, tmp_path: Path
+    shared: Path, personal: Path
 ) -> None:
     """The parity of the reference engine, in float32: its pair of adapters, PEFT with both active,
     PEFT's merge into the weights, and the one file of rank r1 + r2."""
-    both = combine(read_lora(files_of(shared)), read_lora(files_of(personal)))
+    loras = {"shared": lora_of(shared), "personal": lora_of(personal)}
+    loras["both"] = combine(loras["shared"], loras["personal"])
     model = small_model()
     adapters = AdapterSet(model)
-    for name, folder in (
-        ("shared", shared), ("personal", personal), ("both", write(tmp_path / "both", both.files()))
-    ):  # fmt: skip
-        adapters.load(name, folder)
+    for name, lora in loras.items():
+        adapters.load(name, lora)
     pair = logits(adapters, model, ("shared", "personal"), ())
     single = logits(adapters, model, ("both",), ("shared",))
 
@@ -105,7 +86,7 @@ def test_the_files_are_what_vllm_accepts(shared: Path, personal: Path) -> None:
     """vLLM's `PEFTHelper` and `LoRAModel.from_local_checkpoint`: integers r and lora_alpha, one
     rank for all layers, no bias, DoRA or saved modules, and names that begin with PEFT's two
     wrappers and end in the factors."""
-    both = combine(read_lora(files_of(shared)), read_lora(files_of(personal))).files()
+    both = combine(lora_of(shared), lora_of(personal)).files()
     config = json.loads(both[CONFIG_FILE])
     assert type(config["r"]) is int and type(config["lora_alpha"]) is int
     assert config["bias"] == "none"
@@ -117,6 +98,12 @@ def test_the_files_are_what_vllm_accepts(shared: Path, personal: Path) -> None:
     assert not tensors
 
 
+def test_what_means_nothing_here_is_not_passed_on(personal: Path) -> None:
+    """`megatron_core` names a module that PEFT imports."""
+    files = _config(megatron_core="antigravity")(files_of(personal))
+    assert read_lora(files).config() == lora_of(personal).config()
+
+
 def test_half_precision_is_read_exactly(personal: Path) -> None:
     files = files_of(personal)
     for dtype in (torch.bfloat16, torch.float16):
@@ -126,7 +113,7 @@ def test_half_precision_is_read_exactly(personal: Path) -> None:
 
 
 def test_an_adapter_of_other_layers_does_not_fit(personal: Path) -> None:
-    lora = read_lora(files_of(personal))
+    lora = lora_of(personal)
     modules = [AdaptedModule(name, a.shape[1], b.shape[0]) for name, (a, b) in lora.factors.items()]
     lora.check_fits(modules)
     for other in (modules[1:], [*modules[1:], AdaptedModule(modules[0].name, 32, 31)]):
@@ -201,7 +188,7 @@ def test_files_of_anything_else_are_refused(
 
 def test_a_lora_is_its_numbers(personal: Path) -> None:
     """B A of every layer, computed from what PEFT wrote, is that of the combination with zeros."""
-    lora = read_lora(files_of(personal))
+    lora = lora_of(personal)
     nothing = Lora(
         lora.base_model, 2, 2,
         {n: (np.ones_like(a[:2]), np.zeros_like(b[:, :2])) for n, (a, b) in lora.factors.items()},

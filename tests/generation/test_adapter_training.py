@@ -21,11 +21,12 @@ from generation.adapter_training import GeneratorTrainer, describe_modules
 from generation.adapters import AdapterSet
 from generation.answer_loss import GeneratorExample
 from generation.engine import Message
-from generation.ffa_lora import AdaptedModule, FfaLora, random_basis, write_peft_folder
+from generation.ffa_lora import AdaptedModule, FfaLora, as_lora, random_basis
 from generation.prompt import build_prompt
 from generation.training_terms import GeneratorTerms
 from generation.weights import ModelFiles
 from privacy.records import from_json, to_json
+from tests.generation.folders import write
 from tests.generation.passages import passage
 
 TERMS = GeneratorTerms(
@@ -128,7 +129,7 @@ def test_packaged_gradients_are_those_of_peft_on_one_document_at_a_time(
     rows = dict(trainer.subject_gradients(subjects, vector))
     ours = [trainer.average_loss([example], vector) for example in EXAMPLES[:2]]
 
-    write_peft_folder(tmp_path / "adapter", spec, basis, vector)
+    write(tmp_path / "adapter", as_lora(spec, basis, vector).files())
     model = AutoModelForCausalLM.from_pretrained(model_files.location, dtype=torch.float32)
     peft_model = PeftModelForCausalLM.from_pretrained(
         model, tmp_path / "adapter", is_trainable=True
@@ -286,15 +287,13 @@ def test_an_engine_serves_what_was_trained(
     small: str,
     small_adapter: tuple[FfaLora, bytes],
     tokenizer: PreTrainedTokenizerBase,
-    tmp_path: Path,
 ) -> None:
-    """Saved, loaded as engines load adapters, its logits give the loss of the training model."""
+    """Loaded as engines load adapters, its logits give the loss of the training model."""
     spec, basis = small_adapter
     vector = random_vector(spec, scale=2.0)
-    write_peft_folder(tmp_path / "adapter", spec, basis, vector)
     model = LlamaForCausalLM.from_pretrained(small, dtype=torch.float32)
     adapters = AdapterSet(model)
-    adapters.load("shared", tmp_path / "adapter")
+    adapters.load("shared", as_lora(spec, basis, vector))
     ids, prompt = _as_templated(tokenizer, EXAMPLES[1])
     losses = {}
     for rows in ((), ("shared",)):

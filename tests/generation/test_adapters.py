@@ -1,15 +1,20 @@
 """What may become an adapter, and what two of them are together, on a Llama of two small layers."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from generation.adapter_files import CONFIG_FILE, Lora
 from generation.adapters import AdapterSet
+from tests.generation.folders import lora_of
 
 IDS = torch.arange(12).reshape(2, 6)
 
@@ -39,6 +44,10 @@ def save_adapter(folder: Path, **options: object) -> Path:
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter)
     model.save_pretrained(str(folder))
+    # PEFT writes the name that a model was loaded by; this one has none.
+    file = folder / CONFIG_FILE
+    named = {**json.loads(file.read_text()), "base_model_name_or_path": "a-small-model"}
+    file.write_text(json.dumps(named))
     return folder
 
 
@@ -56,7 +65,7 @@ def test_a_pair_is_the_sum_of_both_updates(tmp_path: Path) -> None:
     model = small_model()
     adapters = AdapterSet(model)
     for name, folder in folders.items():
-        adapters.load(name, folder)
+        adapters.load(name, lora_of(folder))
     # W' = W + alpha/r BA, added up over the adapters (Hu et al. 2021, LoRA, equation 3).
     summed = small_model()
     for folder, alpha_over_r in zip(folders.values(), (6 / 4, 6 / 3), strict=True):
@@ -78,8 +87,8 @@ def test_a_pair_is_the_sum_of_both_updates(tmp_path: Path) -> None:
 def test_unloading_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = small_model()
     adapters = AdapterSet(model)
-    adapters.load("one", save_adapter(tmp_path / "one"))
-    adapters.load("two", save_adapter(tmp_path / "two"))
+    adapters.load("one", lora_of(save_adapter(tmp_path / "one")))
+    adapters.load("two", lora_of(save_adapter(tmp_path / "two")))
     before = logits(adapters, model, ("one",))
     assert not torch.equal(logits(adapters, model, ("one", "two")), before)
     adapters.unload("two")
@@ -97,67 +106,48 @@ def test_unloading_leaves_the_model_as_it_was(tmp_path: Path) -> None:
 # PEFT resets the weights of an adapter whose name is part of "lora_" while it loads them.
 @pytest.mark.parametrize("name", ["a", "lora", "A-long_name-0"])
 def test_any_name_loads_the_same_weights(tmp_path: Path, name: str) -> None:
-    folder = save_adapter(tmp_path / "adapter")
+    lora = lora_of(save_adapter(tmp_path / "adapter"))
     model, other = small_model(), small_model()
     adapters, reference = AdapterSet(model), AdapterSet(other)
-    adapters.load(name, folder)
-    reference.load("reference", folder)
+    adapters.load(name, lora)
+    reference.load("reference", lora)
     assert torch.equal(logits(adapters, model, (name,)), logits(reference, other, ("reference",)))
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a/b", "a+b", "x" * 65, "é"])
 def test_a_malformed_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="1 to 64 letters"):
-        AdapterSet(small_model()).load(name, save_adapter(tmp_path / "adapter"))
+        AdapterSet(small_model()).load(name, lora_of(save_adapter(tmp_path / "adapter")))
 
 
-def _edit_config(folder: Path, **changes: object) -> None:
-    file = folder / "adapter_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
-def _edit_weights(folder: Path, change: object) -> None:
-    file = folder / "adapter_model.safetensors"
-    weights = load_file(file)
-    key = sorted(weights)[0]
-    weights[key] = change(weights[key])
-    save_file(weights, file)
-
-
-def _as_pickle(folder: Path) -> None:
-    torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
-    (folder / "adapter_model.safetensors").unlink()
+def _spoiled(lora: Lora, change: Callable[[np.ndarray], np.ndarray]) -> Lora:
+    """With another A of one layer."""
+    name, (layer_a, layer_b) = next(iter(lora.factors.items()))
+    return replace(lora, factors={**lora.factors, name: (change(layer_a), layer_b)})
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    "spoil",
     [
-        (_as_pickle, "needs adapter_config.json and adapter_model.safetensors"),
-        (lambda f: (f / "adapter_config.json").unlink(), "needs adapter_config.json"),
-        (lambda f: _edit_config(f, use_dora=True), "sets use_dora"),
-        (lambda f: _edit_config(f, megatron_core="antigravity"), "sets megatron_core"),
-        (lambda f: _edit_config(f, init_lora_weights="pissa"), "sets init_lora_weights"),
-        (lambda f: _edit_config(f, modules_to_save=["lm_head"]), "sets modules_to_save"),
-        (lambda f: _edit_config(f, peft_type="IA3"), "only LORA is accepted"),
-        (lambda f: _edit_config(f, r=8), "does not fit the model"),
-        (lambda f: _edit_config(f, target_modules=["q_proj"]), "does not fit the model"),
-        (lambda f: _edit_config(f, target_modules=["no_such"]), "does not fit the model"),
-        (lambda f: _edit_weights(f, lambda w: w * float("nan")), "not finite"),
-        (lambda f: _edit_weights(f, lambda w: w[:, :5].contiguous()), "does not fit the model"),
+        lambda lora: replace(lora, rank=8),
+        lambda lora: replace(lora, factors={"no_such": next(iter(lora.factors.values()))}),
+        lambda lora: replace(
+            lora, factors={**lora.factors, "no_such": next(iter(lora.factors.values()))}
+        ),
+        lambda lora: _spoiled(lora, lambda layer_a: layer_a[:, :5]),
     ],
 )
-def test_a_file_that_is_no_plain_fitting_lora_is_refused(
-    tmp_path: Path, spoil: object, message: str
+def test_an_adapter_that_does_not_fit_is_refused(
+    tmp_path: Path, spoil: Callable[[Lora], Lora]
 ) -> None:
     model = small_model()
     adapters = AdapterSet(model)
-    adapters.load("good", save_adapter(tmp_path / "good"))
+    good = lora_of(save_adapter(tmp_path / "good"))
+    adapters.load("good", good)
     before = logits(adapters, model, ("good",))
-    bad = save_adapter(tmp_path / "bad")
-    spoil(bad)
-    with pytest.raises(ValueError, match=message):
-        adapters.load("bad", bad)
+    with pytest.raises(ValueError, match="does not fit the model"):
+        adapters.load("bad", spoil(good))
     assert adapters.names == {"good"}
     assert torch.equal(logits(adapters, model, ("good",)), before)
     with pytest.raises(ValueError, match="already holds"):
-        adapters.load("good", tmp_path / "good")
+        adapters.load("good", good)

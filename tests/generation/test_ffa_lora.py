@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from generation.ffa_lora import AdaptedModule, FfaLora, random_basis, read_basis, write_peft_folder
+from generation.ffa_lora import AdaptedModule, FfaLora, as_lora, random_basis, read_basis
 from privacy.records import from_json, to_json
 
 MODULES = (AdaptedModule("layers.0.q_proj", 8, 6), AdaptedModule("layers.0.v_proj", 12, 3))
@@ -80,16 +79,9 @@ def test_a_senseless_spec_is_refused(changes: dict[str, object], message: str) -
 
 
 @pytest.mark.parametrize("vector", [np.zeros(17), np.full(18, np.nan), np.full(18, 1e39)])
-def test_a_vector_that_is_none_makes_no_folder(tmp_path: Path, vector: np.ndarray) -> None:
+def test_a_vector_that_is_none_makes_no_adapter(vector: np.ndarray) -> None:
     with pytest.raises(ValueError, match="vector"):
-        write_peft_folder(tmp_path / "adapter", SPEC, BASIS, vector)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:
-    write_peft_folder(tmp_path / "adapter", SPEC, BASIS, np.zeros(18))
-    with pytest.raises(FileExistsError):
-        write_peft_folder(tmp_path / "adapter", SPEC, BASIS, np.ones(18))
+        as_lora(SPEC, BASIS, vector)
 
 
 def test_a_spec_comes_back_from_json() -> None:

@@ -12,13 +12,15 @@ from safetensors.torch import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from generation import personal_lora
+from generation.adapter_files import CONFIG_FILE, TENSORS_FILE, Lora
 from generation.adapter_training import describe_modules
 from generation.answer_loss import GeneratorExample
 from generation.engine import Message
-from generation.ffa_lora import FfaLora, random_basis, write_peft_folder
+from generation.ffa_lora import FfaLora, as_lora, random_basis
 from generation.personal_lora import PersonalLora, train
 from generation.prompt import build_prompt
 from generation.weights import ModelFiles
+from tests.generation.folders import write
 from tests.generation.passages import passage
 from tests.narrow_generator import make_narrow_generator
 
@@ -40,17 +42,16 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return ModelFiles("narrow", make_narrow_generator(tmp_path_factory.mktemp("narrow")))
 
 
-def make_shared(files: ModelFiles, folder: Path, targets: tuple[str, ...]) -> Path:
+def make_shared(files: ModelFiles, targets: tuple[str, ...]) -> Lora:
     spec = FfaLora(files.model_id, describe_modules(files.location, targets), rank=2, alpha=3)
     vector = 0.5 * np.random.default_rng(1).standard_normal(spec.dimension)
-    write_peft_folder(folder, spec, random_basis(spec.modules, 2, seed=4), vector)
-    return folder
+    return as_lora(spec, random_basis(spec.modules, 2, seed=4), vector)
 
 
 @pytest.fixture(scope="module")
-def shared(narrow: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(narrow: ModelFiles) -> Lora:
     # Not the modules of the personal one: neither set may be taken for the other.
-    return make_shared(narrow, tmp_path_factory.mktemp("s") / "shared", ("q_proj", "o_proj"))
+    return make_shared(narrow, ("q_proj", "o_proj"))
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -58,15 +59,12 @@ def ignore(_done: int, _total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(narrow: ModelFiles, shared: Path) -> PersonalLora:
+def trained(narrow: ModelFiles, shared: Lora) -> PersonalLora:
     return train(narrow, LEARNED, HELD_BACK, shared, 5, ignore)
 
 
-def save(folder: Path, made: PersonalLora) -> Path:
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps(made.config))
-    (folder / "adapter_model.safetensors").write_bytes(made.tensors)
-    return folder
+def files_of(made: PersonalLora) -> dict[str, bytes]:
+    return {CONFIG_FILE: json.dumps(made.config).encode(), TENSORS_FILE: made.tensors}
 
 
 def losses(
@@ -101,20 +99,20 @@ def losses(
 
 
 def test_before_and_after_are_what_peft_computes_from_the_files(
-    narrow: ModelFiles, shared: Path, trained: PersonalLora, tmp_path: Path
+    narrow: ModelFiles, shared: Lora, trained: PersonalLora, tmp_path: Path
 ) -> None:
-    personal = save(tmp_path / "personal", trained)
-    assert trained.steps > 0
+    personal = write(tmp_path / "personal", files_of(trained))
+    beside = write(tmp_path / "shared", shared.files())
     assert trained.after < trained.before - 0.01
-    alone = losses(narrow, {"shared": shared}, HELD_BACK)
-    pair = losses(narrow, {"shared": shared, "personal": personal}, HELD_BACK)
+    alone = losses(narrow, {"shared": beside}, HELD_BACK)
+    pair = losses(narrow, {"shared": beside, "personal": personal}, HELD_BACK)
     assert (trained.before, trained.after) == pytest.approx((alone, pair), rel=1e-5)
     # The shared adapter counts: without it both would be other numbers.
     assert abs(alone - losses(narrow, {}, HELD_BACK)) > 1e-3
 
 
 def test_order_and_erasure_leave_no_trace_in_a_bit(
-    narrow: ModelFiles, shared: Path, trained: PersonalLora
+    narrow: ModelFiles, shared: Lora, trained: PersonalLora
 ) -> None:
     shuffled = train(narrow, LEARNED[::-1], HELD_BACK[::-1], shared, 5, ignore)
     assert shuffled == trained
@@ -134,7 +132,6 @@ def test_it_stops_when_held_back_answers_get_worse_and_keeps_the_best(
     opposite = [replace(example, answer="zq xv jk " * 9) for example in HELD_BACK]
     steps: list[tuple[int, int]] = []
     made = train(narrow, LEARNED, opposite, None, 5, lambda *step: steps.append(step))
-    assert made.steps == 0
     assert made.after == made.before
     assert not any(t.any() for name, t in load(made.tensors).items() if "lora_B" in name)
     # Two passes of two steps each, of the ten that would have been.
@@ -152,7 +149,7 @@ def test_many_examples_end_training_after_so_many_gradients(
 
 
 def test_weight_decay_pulls_the_update_towards_nothing(
-    narrow: ModelFiles, trained: PersonalLora, shared: Path, monkeypatch: pytest.MonkeyPatch
+    narrow: ModelFiles, trained: PersonalLora, shared: Lora, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(personal_lora, "WEIGHT_DECAY", 100.0)
     pulled = train(narrow, LEARNED, HELD_BACK, shared, 5, ignore)
@@ -181,12 +178,10 @@ def test_examples_that_cannot_be_used_are_refused(
         train(narrow, learned, held_back, None, 5, ignore)
 
 
-def test_a_shared_adapter_of_another_model_is_refused(narrow: ModelFiles, tmp_path: Path) -> None:
-    folder = make_shared(narrow, tmp_path / "shared", ("q_proj",))
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 3}))
+def test_a_shared_adapter_of_another_model_is_refused(narrow: ModelFiles) -> None:
+    other = replace(make_shared(narrow, ("q_proj",)), rank=3)
     with pytest.raises(ValueError, match="shared adapter does not fit"):
-        train(narrow, LEARNED, HELD_BACK, folder, 5, ignore)
+        train(narrow, LEARNED, HELD_BACK, other, 5, ignore)
 
 
 @pytest.mark.long
@@ -196,5 +191,4 @@ def test_a_few_answers_teach_the_packaged_model_their_style(
     """Two passes over seven answers in one style; other answers in it become more likely."""
     monkeypatch.setattr(personal_lora, "MOST_GRADIENTS", 14)
     made = train(model_files, LEARNED, HELD_BACK[:2], None, 0, ignore)
-    assert made.steps > 0
     assert made.after < made.before - 0.3

@@ -2,11 +2,11 @@
 
 import asyncio
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 import torch
 
+from generation.adapter_files import Lora
 from generation.engine import (
     EngineBusyError,
     EngineError,
@@ -194,7 +194,7 @@ def test_a_failing_pass_ends_its_rows_and_nothing_else(
 
 
 def test_an_adapter_in_use_is_refused_at_once_and_dropped_later(
-    engine: TransformersEngine, oracle: Oracle, adapter_folders: dict[str, Path]
+    engine: TransformersEngine, oracle: Oracle, loras: dict[str, Lora]
 ) -> None:
     row = ROWS[1]
 
@@ -208,7 +208,7 @@ def test_an_adapter_in_use_is_refused_at_once_and_dropped_later(
             await complete(engine, row)
         text = "".join([event.text async for event in running if isinstance(event, TextDelta)])
         await unloading
-        await engine.load_adapter("shared", adapter_folders["shared"])
+        await engine.load_adapter("shared", loras["shared"])
         again, _ = await complete(engine, ROWS[3])
         return text, again
 

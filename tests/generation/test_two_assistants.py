@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import aclosing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +69,7 @@ def merged_reply(narrow: ModelFiles, loras: list[Lora], request: GenerationReque
 
 
 def test_interleaved_requests_get_their_own_assistants_answers(
-    narrow: ModelFiles, planted: dict[str, Lora], tmp_path: Path
+    narrow: ModelFiles, planted: dict[str, Lora]
 ) -> None:
     requests = {
         (who, question): ask(question, TOKENS, *names)
@@ -103,11 +102,7 @@ def test_interleaved_requests_get_their_own_assistants_answers(
 
     async def scenario() -> list[bool]:
         for name, lora in planted.items():
-            folder = tmp_path / name
-            folder.mkdir()
-            for file, content in lora.files().items():
-                (folder / file).write_bytes(content)
-            await engine.load_adapter(name, folder)
+            await engine.load_adapter(name, lora)
         keys = list(requests) * 4
         return await asyncio.gather(*(visit(number, key) for number, key in enumerate(keys)))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from personal import service
 from personal.service import PersonalError, UnknownVersionError
 from retrieval import questions
 from retrieval.embedding import Embedder
@@ -107,6 +108,32 @@ def test_what_is_not_better_is_not_served(town: Town) -> None:
         town.personal.serve(other, made["version"])
 
 
+@pytest.mark.long
+def test_a_schedule_trains_again_only_when_something_has_changed(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "HOUR_SECONDS", 0)
+    monkeypatch.setattr(service, "CHECK_SECONDS", 0.1)
+    town.personal.schedule(1, 1)
+    until(lambda: town.served(1) is not None and not town.is_training(1))
+    (first,) = town.versions(1)
+    changes, changed = [], town.personal._changed
+
+    def look(assistant_id: int) -> set[PersonalKind]:
+        changes.append(changed(assistant_id))
+        return changes[-1]
+
+    monkeypatch.setattr(town.personal, "_changed", look)
+    until(lambda: len(changes) >= 3)
+    assert not any(changes) and not town.is_training(1)
+    assert [version.id for version in town.versions(1)] == [first.id]
+    new = questions.NewQuestion("Who may enter the quarry?", ("quarry-b.txt",), None, None)
+    with town.node.database.write() as session:
+        questions.add(session, 1, [new])
+    until(lambda: len(town.versions(1)) == 2)
+    assert [version.examples for version in town.versions(1)] == [len(PLACES) + 1, len(PLACES)]
+
+
 class TestErasure:
     @pytest.fixture
     def clean(
@@ -170,6 +197,33 @@ class TestErasure:
         assert town.node.finish(job.id).state is JobState.DONE
         version = town.served(1)
         assert version is not None and version.parameters == wanted
+
+    def test_one_between_storing_and_closing_is_trained_anew(
+        self,
+        town: Town,
+        clean: tuple[list[tuple[str, float]], bytes],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nobody else asks for the next training: the erasure finds one that is not closed yet."""
+        _, wanted = clean
+        ids = [town.document(1, f"quarry-{letter}.txt") for letter in "ab"]
+        trainings = town.personal._trainings
+        assert trainings is not None
+        serve, stored = trainings._on_stored, []
+
+        def erase_before_serving() -> None:
+            if not stored:
+                stored.append(town.served(1))
+                town.node.library.erase(1, ids, ERASE_SECONDS)
+            serve()
+
+        monkeypatch.setattr(trainings, "_on_stored", erase_before_serving)
+        job = town.train(1)
+        version, (first,) = town.served(1), stored
+        assert first is not None and version is not None and version.id != first.id
+        assert version.parameters == wanted != first.parameters
+        assert job.state is JobState.DONE and job.result is not None
+        assert [made["version"] for made in job.result["versions"]] == [version.id]
 
     @pytest.mark.long
     def test_an_example_takes_the_adapter_with_it(

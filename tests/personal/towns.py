@@ -14,7 +14,7 @@ from federation.participant.identity import FederationHome
 from federation.participant.service import FederationService
 from generation.engine import Engine
 from personal.service import PersonalService
-from retrieval import questions
+from retrieval import jobs, questions
 from retrieval.embedding import Embedder
 from retrieval.questions import NewQuestion
 from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
@@ -71,6 +71,15 @@ class Town:
             if found is not None:
                 assert found.parameters
         return found
+
+    def versions(self, assistant_id: int) -> list[PersonalVersion]:
+        """Newest first."""
+        with self.node.database.read() as session:
+            return list(self.personal.list_versions(session, assistant_id))
+
+    def is_training(self, assistant_id: int) -> bool:
+        with self.node.database.read() as session:
+            return bool(jobs.open_personal(session, assistant_id))
 
     def found(self, assistant_id: int, place: str) -> list[tuple[str, float]]:
         """The best passages for the question about a place, with their cosines."""

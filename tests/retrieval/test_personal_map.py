@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, normalize
 
 from retrieval.embedding import Vectors
+from retrieval.examples import FOLDS
 from retrieval.personal_map import (
-    FOLDS,
     MIN_EXAMPLES,
     TEMPERATURE,
     Material,

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from retrieval import lexical
 from storage.database import (
     Database,
+    among,
     create_private,
     may_pass,
     note_deletion,
@@ -287,6 +288,22 @@ class TestErrorsThatMayPass:
 def _row(connection: Any, table: str) -> dict[str, Any]:
     (row,) = connection.execute(f"SELECT * FROM {table}").fetchall()
     return dict(row)
+
+
+def test_a_row_is_found_among_more_values_than_a_statement_has_parameters(
+    database: Database,
+) -> None:
+    first, second = (add_assistant(database, name) for name in ("a", "b"))
+    with database.read() as session:
+        for column, values in (
+            (Assistant.id, {first, *range(10**6, 10**6 + 300_000)}),
+            (Assistant.name, {"a", *map(str, range(300_000))}),
+        ):
+            assert session.scalars(select(Assistant.id).where(among(column, values))).all() == [
+                first
+            ]
+        assert session.scalars(select(Assistant.id).where(among(Assistant.id, ()))).all() == []
+    assert first != second
 
 
 class TestSchema:

@@ -27,7 +27,7 @@ from federation.versions import SignedVersion, Version
 from generation.adapter_training import describe_modules
 from generation.answer_loss import GeneratorExample
 from generation.engine import GenerationRequest, Message, complete
-from generation.ffa_lora import random_basis
+from generation.ffa_lora import as_lora, random_basis
 from generation.training_terms import GeneratorTerms
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles
@@ -194,10 +194,13 @@ def engine(model: str) -> Iterator[TransformersEngine]:
 
 
 def test_adapters_are_exchanged_while_the_engine_runs(
-    engine: TransformersEngine, task: TrainingTask, tmp_path: Path
+    engine: TransformersEngine, task: TrainingTask
 ) -> None:
-    lora = ffa_lora(task.plan.adapter, task.basis)
-    shared = SharedGenerator(engine, tmp_path)
+    spec = ffa_lora(task.plan.adapter, task.basis)
+    shared = SharedGenerator(engine)
+
+    def serve(name: str, scale: float) -> None:
+        shared.serve(name, as_lora(spec, task.basis, scale * vector(task)))
 
     def reply() -> str:
         request = GenerationRequest(
@@ -206,16 +209,15 @@ def test_adapters_are_exchanged_while_the_engine_runs(
         return asyncio.run(complete(engine, request))[0]
 
     plain = reply()
-    shared.serve("one", lora, task.basis, 100 * vector(task))
+    serve("one", 100)
     assert shared.adapters == ("one",)
     first = reply()
     assert first != plain
-    shared.serve("two", lora, task.basis, -100 * vector(task))
+    serve("two", -100)
     assert shared.adapters == ("two",)
-    shared.serve("three", lora, task.basis, 50 * vector(task))
+    serve("three", 50)
     assert engine.adapters == {"two", "three"}
     shared.withdraw()
     assert reply() == plain
-    shared.serve("one", lora, task.basis, 100 * vector(task))
+    serve("one", 100)
     assert reply() == first
-    assert list(tmp_path.iterdir()) == []

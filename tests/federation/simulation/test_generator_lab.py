@@ -12,12 +12,12 @@ import pytest
 from federation.participant.base_models import generator_identity, generator_modules
 from federation.plan_request import ResolvedPlan, read_request, resolve
 from federation.planning import NOBODY
-from federation.rows import bare_passage
 from federation.simulation.answers import Asked, answers
 from federation.simulation.generator import GeneratorLab
 from federation.simulation.population import Division, Population, Unit, build
 from federation.simulation.run import simulate
 from generation.answer import Answer, answer
+from generation.answer_loss import bare_passage
 from generation.engine import GenerationRequest, Message
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles

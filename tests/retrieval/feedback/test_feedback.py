@@ -222,6 +222,22 @@ class TestConversations:
         assert keep(node, assistant, "c-22", key, [f"{tides}.1.0"])
         assert turns(node, assistant) == ["c-22"]
 
+    def test_what_has_expired_is_unknown_before_it_is_erased(
+        self, node: Node, assistant: int, key: Key
+    ) -> None:
+        for name in ("c-23", "c-24"):
+            keep(node, assistant, name, key, [])
+        with node.database.write() as session:
+            session.get_one(ConversationTurn, "c-23").created_at = now() - 7 * DAY_SECONDS
+        assert turns(node, assistant) == ["c-24"]
+        with pytest.raises(FeedbackError, match="has not kept"):
+            give(node, assistant, key, question=None, completion_id="c-23")
+        with node.database.write() as session:
+            session.get_one(Assistant, assistant).conversation_days = None
+        assert turns(node, assistant) == []
+        with node.database.read() as session:
+            assert session.get(ConversationTurn, "c-23") is not None
+
     def test_what_is_older_than_wanted_goes_from_every_file(
         self, tmp_path: Path, embedder: Embedder
     ) -> None:
