@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from nicegui import ui
 
@@ -42,6 +43,14 @@ async def confirmed(
         with ui.row().classes("self-end"):
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
             ui.button(action, on_click=lambda: dialog.submit(True)).props("unelevated no-caps")
-    is_confirmed = await dialog
-    dialog.delete()
+    is_confirmed = await answer_of(dialog)
     return str(given.value or "").strip() if is_confirmed else None
+
+
+async def answer_of(dialog: ui.dialog) -> Any:
+    """What an opened dialog is closed with; None if its page was left. It is used once."""
+    answer = await dialog
+    # Leaving a page has deleted everything on it.
+    if not dialog.is_deleted:
+        dialog.delete()
+    return answer

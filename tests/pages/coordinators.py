@@ -122,7 +122,8 @@ class ServedCoordinator:
 
 @contextmanager
 def empty_coordinator(folder: Path) -> Iterator[ServedCoordinator]:
-    """One in a new folder below `folder`, with an admin and an auditor and nothing else."""
+    """One in a new folder below `folder`, with an admin and an auditor and nothing else; at its end
+    it must have logged no error."""
     home = folder / "home"
     key = alcove_json("coordinator", "init", "--home", str(home))["key"]
     process, url = start_coordinator(home)
@@ -136,7 +137,10 @@ def empty_coordinator(folder: Path) -> Iterator[ServedCoordinator]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+        log = (folder / "server.log").read_text()
         shutil.rmtree(home)
+    # What a page does wrong after somebody has left it is seen nowhere else.
+    assert '"level": "error"' not in log, log
 
 
 @contextmanager

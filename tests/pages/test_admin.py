@@ -36,6 +36,7 @@ from tests.pages.coordinators import (
 pytestmark = pytest.mark.pages
 
 Open = Callable[..., AbstractContextManager[Page]]
+expect.set_options(timeout=30_000)
 IMAGE = "<img src=x onerror='window.hurt = 1'>"
 BASE_MODEL = "all-MiniLM-L6-v2@0123456789abcdef/torch-float32"
 
@@ -112,7 +113,7 @@ def test_a_node_is_let_in_with_a_token_and_shut_out(
         expect(page.get_by_text("Nobody is approved yet.")).to_be_visible()
         expect(page.get_by_text(f"Used by Kiosk {PENDING}")).to_be_visible()
         assert page.get_by_role("button", name="Revoke").count() == 0
-    assert participant.http.get("/v1/participant/work").status_code == 401
+        assert http.get("/v1/participant/work").status_code == 401
 
 
 def test_participants_and_the_roster_are_those_of_the_api(
@@ -209,7 +210,12 @@ def test_the_numbers_of_a_plan_change_while_typing(
         expect_numbers(page, preview(coordinator, adapter=adapter, epsilon=0.25))
         choose(page, "Mode", "local")
         expect_numbers(page, preview(coordinator, adapter=adapter, epsilon=0.25, mode="local"))
-        expect(meaning(page)).to_contain_text("Warning: noise-to-signal is")
+        page.get_by_label("Planned subjects").fill("200")
+        found = preview(coordinator, adapter=adapter, epsilon=0.25, mode="local", planned_rows=200)
+        expect_numbers(page, found)
+        assert any("noise-to-signal" in warning for warning in found["warnings"])
+        for warning in found["warnings"]:
+            expect(meaning(page)).to_contain_text(f"Warning: {warning}")
 
 
 def test_what_the_api_refuses_of_a_plan_is_refused_in_its_words(
@@ -406,6 +412,10 @@ def test_the_pages_can_be_used_by_everybody(
         expect(page.locator("body")).to_have_class(re.compile("body--dark" if is_dark else "light"))
         expect(page.get_by_text(PENDING, exact=True).first).to_be_visible()
         check()
+        press(page, f"Approve {PENDING}")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        check()
+        # Whoever leaves with a question open has answered nothing.
         visit.open("/versions")
         expect(page.get_by_role("link", name=f"Download {RUNNING} 1")).to_be_visible()
         check()

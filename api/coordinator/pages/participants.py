@@ -12,7 +12,7 @@ from nicegui import ui
 
 from api.coordinator.pages.links import BRAND, links
 from api.coordinator.pages.words import ago, when
-from api.pages.actions import confirmed, working
+from api.pages.actions import answer_of, confirmed, working
 from api.pages.frame import Open, frame, heading, opened, told
 from api.pages.sessions import Sessions
 
@@ -171,8 +171,7 @@ async def _show_once(made: dict[str, Any]) -> None:
             copy = ui.button("Copy", on_click=lambda: ui.clipboard.write(made["token"]))
             copy.props("flat no-caps")
             ui.button("Done", on_click=lambda: dialog.submit(None)).props("unelevated no-caps")
-    await dialog
-    dialog.delete()
+    await answer_of(dialog)
 
 
 def _show_roster(roster: dict[str, Any], coordinator: str) -> None:

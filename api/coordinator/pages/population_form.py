@@ -6,7 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
-from api.pages.actions import working
+from api.pages.actions import answer_of, working
 from api.pages.client import RefusedError
 from api.pages.frame import Open, heading
 
@@ -63,6 +63,5 @@ async def new_population(page: Open, unit: str, plan: dict[str, Any] | None) -> 
         with ui.row().classes("self-end"):
             ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
             button = ui.button("Make it", on_click=make).props("unelevated no-caps")
-    made: str | None = await dialog
-    dialog.delete()
-    return made
+    chosen: str | None = await answer_of(dialog)
+    return chosen
