@@ -38,6 +38,7 @@ body.body--dark .cited { background: #5b4a08; color: #fff; }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }
 .alcove-head a:hover, .alcove-head a[aria-current] { background: rgb(255 255 255 / .18); }
+body.body--dark { color-scheme: dark; }
 .q-loading-bar { display: none; }
 :focus-visible { outline: 3px solid #e0a100 !important; outline-offset: 2px; }
 """

@@ -278,6 +278,8 @@ def test_everybody_can_use_it(
 ) -> None:
     with on_page(browser, federated.node, size=size, is_dark=is_dark) as visit:
         expect(part(visit, JOINED)).to_contain_text("0 of 2 peers confirmed")
+        shown = visit.page.locator("body.body--dark")
+        expect(shown).to_have_count(int(is_dark))
         assert visit.violations() == []
         assert visit.overflow() == 0
         for opener in (
@@ -291,6 +293,8 @@ def test_everybody_can_use_it(
             assert visit.overflow() == 0
             visit.page.keyboard.press("Escape")
             expect(dialog(visit)).to_have_count(0)
+        press(visit.page.locator("body"), "Light or dark")
+        expect(shown).to_have_count(int(not is_dark))
 
 
 def test_only_the_owner_of_the_whole_node_may_look(

@@ -75,7 +75,7 @@ class Memberships:
         with ui.column().classes("panel gap-3"):
             heading(one["population"] or one["url"], 3).classes("plain")
             _draw_state(one)
-            with ui.element("div").classes("w-full grid grid-cols-1 sm:grid-cols-2 gap-3"):
+            with ui.element("div").classes("w-full grid grid-cols-1 sm:grid-cols-3 gap-3"):
                 fact("Coordinator", one["url"])
                 fact("This node is called", one["name"])
                 fact("Joined", moment(one["created_at"]))
