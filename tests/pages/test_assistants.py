@@ -88,12 +88,13 @@ def test_an_assistant_is_made_and_deleted(visit_node: NewVisit, node: ServedNode
 def test_a_key_is_shown_once_works_and_is_revoked(
     visit_node: NewVisit, node: ServedNode, town: str
 ) -> None:
+    label = f"Tablet {HURT}"
     with visit_node() as visit:
         visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         start(visit, node, "/assistants")
         visit.page.get_by_role("button", name="New key").click()
         dialog = visit.page.get_by_role("dialog")
-        dialog.get_by_label("Whom or what it is for").fill(HURT)
+        dialog.get_by_label("Whom or what it is for").fill(label)
         dialog.get_by_label("Assistants").click()
         visit.page.get_by_role("option", name="town").click()
         visit.page.get_by_role("option", name="default").click()
@@ -106,26 +107,26 @@ def test_a_key_is_shown_once_works_and_is_revoked(
         expect(visit.page.get_by_text("Copied.")).to_be_visible()
         assert visit.page.evaluate("navigator.clipboard.readText()") == key
         once.get_by_role("button", name="I have it").click()
-        expect(entry(visit, HURT)).to_contain_text("Asks town")
+        expect(entry(visit, label)).to_contain_text("Asks town")
         assert key not in visit.page.content()
         with httpx.Client(headers={"Authorization": f"Bearer {key}"}) as holder:
             models = holder.get(f"{node.url}/v1/models").json()["data"]
             assert [model["id"] for model in models] == ["town"]
 
-            entry(visit, HURT).get_by_role("button", name="Change").click()
+            entry(visit, label).get_by_role("button", name="Change").click()
             dialog = visit.page.get_by_role("dialog")
             dialog.get_by_label("Standing instruction").fill("Answer in French.")
             dialog.get_by_role("checkbox").click()
             dialog.get_by_role("button", name="Save").click()
-            expect(entry(visit, HURT)).to_contain_text("its feedback is trusted")
+            expect(entry(visit, label)).to_contain_text("its feedback is trusted")
             kept = holder.get(f"{node.url}/v1/instructions").json()
             assert kept == {"instructions": "Answer in French."}
 
-            entry(visit, HURT).get_by_role("button", name="Revoke").click()
+            entry(visit, label).get_by_role("button", name="Revoke").click()
             dialog = visit.page.get_by_role("dialog")
-            expect(dialog).to_contain_text(f"Revoke “{HURT}”?")
+            expect(dialog).to_contain_text(f"Revoke “{label}”?")
             dialog.get_by_role("button", name="Revoke").click()
-            expect(entry(visit, HURT).get_by_role("button")).to_have_count(0)
+            expect(entry(visit, label).get_by_role("button")).to_have_count(0)
             assert holder.get(f"{node.url}/v1/models").status_code == 401
         assert visit.page.evaluate("window.hurt") is None
 

@@ -90,6 +90,25 @@ def test_many_files_are_sent_and_each_says_what_became_of_it(
     assert {document["name"] for document in listed(node)} == {"harbour.md", NAME}
 
 
+def test_a_slow_upload_shows_how_far_it_is(
+    visit_node: NewVisit, node: ServedNode, papers: str
+) -> None:
+    with visit_node() as visit:
+        start(visit, node)
+        network = visit.page.context.new_cdp_session(visit.page)
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
+        network.send("Network.enable")
+        network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": 20_000})
+        visit.page.locator("input[type=file]").set_input_files([paper(NAME, "Rain. " * 15_000)])
+        sending = visit.page.get_by_role("progressbar", name=f"Sending {NAME}")
+        expect(sending).to_be_visible()
+        expect(visit.page.get_by_text("87.9KB")).to_be_visible()
+        network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        expect(row(visit, NAME).first).to_contain_text("stored", timeout=SLOW)
+        expect(sending).to_have_count(0)
+        assert visit.page.evaluate("window.hurt") is None
+
+
 def test_files_are_dropped_anywhere_on_the_page(
     visit_node: NewVisit, node: ServedNode, papers: str
 ) -> None:

@@ -14,7 +14,8 @@ from api.pages.parts import counted, named
 
 LOOK_SECONDS = 1.5
 DAY_SECONDS = 24 * 3_600
-SHOWN = 50
+SHOWN = 12
+"""Files, beside all that were refused."""
 
 _ICONS = {
     "pending": "schedule", "running": "autorenew", "done": "check_circle",
@@ -84,11 +85,13 @@ class Reading:
         self._summary.set_text(told_of + (f", {failed:,} refused" if failed else ""))
         self._list.clear()
         with self._list:
-            for item in sorted(items, key=lambda one: _FIRST.index(one["state"]))[:SHOWN]:
+            ordered = sorted(items, key=lambda one: _FIRST.index(one["state"]))
+            shown = failed + SHOWN
+            for item in ordered[:shown]:
                 _show_item(item)
-            if len(items) > SHOWN:
+            if len(items) > shown:
                 with ui.element("li").classes("muted"):
-                    ui.label(f"and {counted(len(items) - SHOWN, 'more file')}")
+                    ui.label(f"and {counted(len(items) - shown, 'more file')}")
 
 
 def _finished(items: list[dict[str, Any]]) -> int:

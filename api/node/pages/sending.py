@@ -63,7 +63,7 @@ class Sender:
         self._on_sent = on_sent
         self._refused: list[tuple[str, str]] = []
         many = "multiple" if is_multiple else ""
-        with ui.column().classes("drop w-full gap-2"):
+        with ui.column().classes("drop w-full gap-0"):
             with ui.row().classes("items-center gap-3"):
                 chooser = (
                     ui.element("input").props(f"type=file {many} tabindex=-1").classes("hidden")
@@ -82,6 +82,7 @@ class Sender:
             self._uploader.add_slot("header", "<span></span>")
             self._uploader.add_slot("list", _SENDING)
             self._problems = ui.column().classes("w-full gap-1")
+            self._problems.set_visibility(False)
         take = f"getElement({self._uploader.id}).addFiles"
         chooser.on(
             "change",
@@ -116,6 +117,7 @@ class Sender:
 
     def _show_problems(self) -> None:
         self._problems.clear()
+        self._problems.set_visibility(bool(self._refused))
         if not self._refused:
             return
         with self._problems:
