@@ -61,13 +61,15 @@ class Api:
     async def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """All entries of a list that comes in pages."""
         found: list[dict[str, Any]] = []
-        after = None
         while True:
-            page = await self.get(path, after=after, **query)
+            page = await self.get(path, **query)
             found += page["data"]
-            after = page.get("next_after")
-            if after is None:
+            # Where the next page begins, and the parameter that asks for it.
+            begins = {"after": page.get("next_after"), "start": page.get("next")}
+            more = {name: value for name, value in begins.items() if value is not None}
+            if not more:
                 return found
+            query |= more
 
     @asynccontextmanager
     async def events(

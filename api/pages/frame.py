@@ -34,6 +34,13 @@ body.body--dark .panel { background: #1b2122; }
 body.body--dark .cited { background: #5b4a08; color: #fff; }
 .refusal { width: 100%; padding: .5rem .7rem; border-left: 4px solid var(--q-negative);
   background: var(--soft); }
+.scrolled { width: 100%; overflow-x: auto; }
+.scrolled .q-table__middle { overflow: visible; }
+.scrolled .q-table__card { background: transparent; }
+.accepted { color: #1d6b36; }
+.refused { color: #a4160d; }
+body.body--dark .accepted { color: #7fd6a0; }
+body.body--dark .refused { color: #ff9d94; }
 .rule + .rule { border-top: 1px solid var(--line); }
 .plain { white-space: pre-wrap; overflow-wrap: anywhere; }
 .alcove-head a { color: inherit; text-decoration: none; padding: .35rem .6rem; border-radius: 6px; }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from nicegui import ui
 
 
@@ -12,20 +10,8 @@ def named(element: ui.element, name: str) -> None:
     element.props["aria-label"] = name
 
 
-def moment(seconds: int) -> str:
-    """A time since the epoch, for people."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%-d %b %Y, %H:%M} UTC"
-
-
-def size(count: float) -> str:
-    """Bytes, for people."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} GiB"
-
-
-def counted(number: int, one: str) -> str:
-    """`3 passages`; `one` is the word for one of them."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
+def scrolled(name: str) -> ui.element:
+    """A place for what is wide, which scrolls by itself, by keyboard too, where it does not fit."""
+    place = ui.element("div").classes("scrolled").props("tabindex=0 role=region")
+    named(place, name)
+    return place

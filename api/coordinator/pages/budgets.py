@@ -9,13 +9,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from nicegui import ui
 
-from api.coordinator.pages import charts, shown
+from api.coordinator.pages import charts
 from api.coordinator.pages.charts import Line, chart
 from api.coordinator.pages.links import BRAND, links
-from api.coordinator.pages.shown import VIEWS, later, meaning, number, rows
+from api.coordinator.pages.shown import VIEWS, later, meaning
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened
 from api.pages.sessions import Sessions
+from api.pages.words import number
 
 
 def define(app: FastAPI, sessions: Sessions) -> None:
@@ -23,7 +24,7 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def budgets(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("Budgets", links(page.visitor), BRAND):
-            ui.add_css(charts.STYLE + shown.STYLE)
+            ui.add_css(charts.STYLE)
             later("Budgets", partial(_show, page.api))
 
 
@@ -37,7 +38,7 @@ async def _show(api: Api) -> None:
             ).classes("muted")
     for budget in found:
         name = budget["population"]
-        entries = await rows(api.get, f"/v1/audit/ledgers/{name}/entries")
+        entries = await api.every(f"/v1/audit/ledgers/{name}/entries")
         courses = [
             await api.get(f"/v1/audit/federations/{one['federation']}/epsilons")
             for one in budget["federations"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from nicegui import ui
 
-from api.coordinator.pages.shown import scrolled
+from api.pages.parts import scrolled
 
 STYLE = """
 :root { --chart-1: #14655a; --chart-2: #9a5b00; --chart-3: #6a4fb3; --chart-limit: #a4160d; }

@@ -10,9 +10,9 @@ from typing import Any
 from nicegui import ui
 
 from api.coordinator.pages.table import Table
-from api.coordinator.pages.words import ago, when
 from api.pages.actions import confirmed, working
 from api.pages.frame import Open, heading
+from api.pages.words import ago, moment
 from federation.invitation import Stage
 from storage.coordinator_tables import FederationState, Role
 
@@ -178,7 +178,7 @@ def _status(federation: dict[str, Any], running: dict[str, Any] | None, has_roun
     privacy = federation["plan"]["privacy"]
     if running is not None:
         joined = "" if running["joined"] is None else f"{running['joined']} nodes joined. "
-        due = f"{when(running['deadline'])}, {ago(running['deadline'])}"
+        due = f"{moment(running['deadline'])}, {ago(running['deadline'])}"
         of_all = f"{running['slot'] + 1} of {privacy['rounds']}"
         return f"Round {of_all} is under way. {joined}This phase ends at the latest {due}."
     if federation["state"] == "running":
@@ -195,8 +195,8 @@ def _row(one: dict[str, Any], total: int) -> tuple[str, ...]:
         _count(one["joined"]),
         _count(dropped),
         one["reason"] or "–",
-        when(one["started_at"]),
-        f"due {when(one['deadline'])}" if over is None else when(over),
+        moment(one["started_at"]),
+        f"due {moment(one['deadline'])}" if over is None else moment(over),
     )
 
 

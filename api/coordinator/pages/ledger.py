@@ -11,11 +11,13 @@ from fastapi import FastAPI, Request
 from nicegui import events, ui
 
 from api.coordinator.pages.links import BRAND, links
-from api.coordinator.pages.shown import STYLE, later, number, rows, scrolled
+from api.coordinator.pages.shown import later
 from api.coordinator.pages.verification import CHECKED, show_verification
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened, told
+from api.pages.parts import scrolled
 from api.pages.sessions import Sessions
+from api.pages.words import number
 
 ROWS = 25
 _COLUMNS = [
@@ -51,7 +53,6 @@ def define(app: FastAPI, sessions: Sessions) -> None:
     async def ledger(request: Request, population: str = "") -> None:
         page = opened(app, sessions, request)
         with frame("Ledger", links(page.visitor), BRAND):
-            ui.add_css(STYLE)
             later("The ledger", partial(_show, page.api, population))
 
 
@@ -91,7 +92,7 @@ class _Ledger:
         self._path = f"/v1/audit/ledgers/{population}"
 
     async def show(self) -> None:
-        entries = await rows(self._api.get, f"{self._path}/entries")
+        entries = await self._api.every(f"{self._path}/entries")
         verification = ui.column().classes("panel gap-3")
         self._table = self._records(entries)
         with verification:

@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 
 from api.coordinator.pages.links import BRAND, links
-from api.coordinator.pages.words import ago, when
 from api.pages.actions import answer_of, confirmed, working
 from api.pages.frame import Open, frame, heading, opened, told
 from api.pages.sessions import Sessions
+from api.pages.words import ago, moment
 
 Decide = Callable[[dict[str, Any], ui.button], Awaitable[None]]
 
@@ -120,7 +120,7 @@ class Enrolment:
         with ui.row().classes("w-full items-center gap-x-3 gap-y-1"):
             with ui.column().classes("gap-0 grow basis-64 min-w-0"):
                 ui.label(member["name"]).classes("plain font-semibold")
-                times = f"enrolled {when(member['created_at'])} · last seen {seen}"
+                times = f"enrolled {moment(member['created_at'])} · last seen {seen}"
                 ui.label(f"{STATES[state]} · {times}").classes("muted")
                 _show_fingerprint(member["fingerprint"])
             if state == "pending":
@@ -197,7 +197,7 @@ def _show_tokens(tokens: list[dict[str, Any]], names: dict[int, str]) -> None:
         for token in tokens:
             with ui.element("li").classes("py-2 rule"):
                 ui.label(token["label"] or "No label").classes("plain")
-                ui.label(f"{_use(token, names)} · made {when(token['created_at'])}").classes(
+                ui.label(f"{_use(token, names)} · made {moment(token['created_at'])}").classes(
                     "muted plain"
                 )
 

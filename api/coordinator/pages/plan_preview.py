@@ -6,8 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
-from api.coordinator.pages.words import duration, epsilon, size
 from api.pages.frame import heading
+from api.pages.words import duration, number, size
 
 VIEWS = {
     "coordinator": "Towards the coordinator",
@@ -64,11 +64,11 @@ def _show_guarantee(title: str, total: dict[str, Any], one: dict[str, Any]) -> N
     with ui.element("section").classes("rule pt-2"):
         with ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0 no-wrap"):
             heading(title, 3)
-            shown = ui.label(f"ε {epsilon(total['epsilon'])}")
+            shown = ui.label(f"ε {number(total['epsilon'])}")
             shown.classes("text-lg font-semibold whitespace-nowrap")
-        ui.label(f"At δ {total['delta']:.3g}. One round: ε {epsilon(one['epsilon'])}.")
+        ui.label(f"At δ {total['delta']:.3g}. One round: ε {number(one['epsilon'])}.")
         if total["mode"] != "client":
-            ui.label(f"If the subject is on two nodes: ε {epsilon(total['two_nodes'])}.")
+            ui.label(f"If the subject is on two nodes: ε {number(total['two_nodes'])}.")
         ui.label(
             f"Mode {total['mode']}, unit {total['unit']}, adjacency {total['adjacency']}; "
             f"assumes that {total['trust']}."
@@ -103,8 +103,8 @@ def _times(found: dict[str, Any]) -> str:
 
 def _budget(fit: dict[str, Any]) -> str:
     return (
-        f"ε {epsilon(fit['epsilon_committed'])} of {epsilon(fit['epsilon_limit'])} is committed, "
-        f"{epsilon(fit['epsilon_after'])} with this plan, at δ {fit['delta']:.3g}; mode "
+        f"ε {number(fit['epsilon_committed'])} of {number(fit['epsilon_limit'])} is committed, "
+        f"{number(fit['epsilon_after'])} with this plan, at δ {fit['delta']:.3g}; mode "
         f"{fit['mode']}, unit {fit['unit']}, adjacency {fit['adjacency']}, kept at Rényi order "
         f"{fit['order']}; assumes that {fit['trust']}."
     )

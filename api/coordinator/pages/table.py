@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from nicegui import ui
 
+from api.pages.parts import scrolled
+
 Cell = str | Callable[[], None]
 """A text, or what makes the elements of the cell."""
 
@@ -14,10 +16,7 @@ class Table:
     """Rows under named columns; `name` says to a screen reader what it is a table of."""
 
     def __init__(self, name: str, columns: Sequence[str]) -> None:
-        # Whoever uses a keyboard scrolls it, so it takes the focus.
-        place = ui.element("div").classes("w-full overflow-x-auto").props("tabindex=0 role=region")
-        place.props["aria-label"] = name
-        with place, ui.element("table").classes("w-full text-left border-collapse"):
+        with scrolled(name), ui.element("table").classes("w-full text-left border-collapse"):
             with ui.element("thead"), ui.element("tr"):
                 for column in columns:
                     with ui.element("th").classes("p-2 align-bottom").props("scope=col"):

@@ -6,7 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
-from api.coordinator.pages.shown import meaning, number
+from api.coordinator.pages.shown import meaning
+from api.pages.words import number
 
 CHECKED = "verified"
 

@@ -10,11 +10,11 @@ from nicegui import ui
 
 from api.coordinator.pages.links import BRAND, links
 from api.coordinator.pages.table import Cell, Table
-from api.coordinator.pages.words import when
 from api.pages.actions import confirmed, working
 from api.pages.door import PREFIX
 from api.pages.frame import Open, frame, heading, opened, told
 from api.pages.sessions import Sessions
+from api.pages.words import moment
 from storage.coordinator_tables import Role
 
 COLUMNS = ("Version", "Released", "Round", "Hash of the parameters")
@@ -70,7 +70,7 @@ class FederationVersions:
     def _row(self, version: dict[str, Any]) -> tuple[Cell, ...]:
         number = str(version["number"])
         row: tuple[Cell, ...] = (
-            when(version["created_at"]),
+            moment(version["created_at"]),
             _origin(version),
             version["parameters_hash"],
         )

@@ -13,7 +13,7 @@ from api.node.pages.personal import Personal
 from api.pages.actions import confirmed, working
 from api.pages.client import Api, RefusedError
 from api.pages.frame import heading
-from api.pages.parts import counted, moment
+from api.pages.words import counted, moment
 
 LONGEST_INSTRUCTIONS = 2_000
 

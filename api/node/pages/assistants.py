@@ -14,8 +14,8 @@ from api.node.pages.links import BRAND, links
 from api.pages.actions import working
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened, told
-from api.pages.parts import counted
 from api.pages.sessions import Sessions
+from api.pages.words import counted
 
 
 def define(app: FastAPI, sessions: Sessions) -> None:

@@ -13,7 +13,8 @@ from api.node.pages.sending import Sender
 from api.pages.actions import working
 from api.pages.client import Api
 from api.pages.frame import heading, told
-from api.pages.parts import counted, named
+from api.pages.parts import named
+from api.pages.words import counted
 
 SHOWN_AT_ONCE = 50
 PASSAGES = 8

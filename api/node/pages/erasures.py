@@ -10,7 +10,8 @@ from nicegui import ui
 from api.pages.actions import confirmed
 from api.pages.client import Api
 from api.pages.frame import heading, told
-from api.pages.parts import counted, moment, named
+from api.pages.parts import named
+from api.pages.words import counted, moment
 
 LOOK_SECONDS = 2.0
 SHOWN = 20

@@ -10,7 +10,8 @@ from nicegui import ui
 from api.pages.actions import confirmed, working
 from api.pages.client import Api
 from api.pages.frame import heading, tell, told
-from api.pages.parts import counted, named
+from api.pages.parts import named
+from api.pages.words import counted
 
 SHOWN_AT_ONCE = 20
 FOUND = 8

@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from api.node.pages.federation_words import fact, number
+from api.node.pages.federation_words import fact
 from api.node.pages.live import LivePage
 from api.pages.door import PREFIX
 from api.pages.frame import heading
-from api.pages.parts import moment, named, size
+from api.pages.parts import named
+from api.pages.words import moment, number, size
 
 MOST_SHOWN = 20
 OUTCOMES = {

@@ -11,7 +11,7 @@ from api.node.pages.federation_peers import draw_peers
 from api.node.pages.federation_words import fact
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
-from api.pages.parts import moment
+from api.pages.words import moment
 from federation.roster import fingerprint
 
 PATH = "/v1/federation/memberships"

@@ -6,9 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
-from api.node.pages.federation_words import number
 from api.node.pages.live import LivePage
-from api.pages.parts import counted
+from api.pages.words import counted, number
 
 CLOSE = 0.8
 """Share of the limit from which the bar says that little is left."""

@@ -10,7 +10,8 @@ from nicegui import ui
 from api.node.pages.federation_words import key_text
 from api.node.pages.live import LivePage, answers
 from api.pages.frame import heading
-from api.pages.parts import counted, named
+from api.pages.parts import named
+from api.pages.words import counted
 
 ADVICE = (
     "Compare each fingerprint in full with its owner, by telephone for instance, and never by way "

@@ -9,10 +9,11 @@ from nicegui import ui
 
 from api.node.pages.federation_effect import POLICY, draw_effect, effect
 from api.node.pages.federation_policy_form import PolicyForm
-from api.node.pages.federation_words import listed, number
+from api.node.pages.federation_words import listed
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
 from api.pages.parts import named
+from api.pages.words import number
 
 MODES = {
     "client": "client (a whole node is protected)",

@@ -9,7 +9,8 @@ from nicegui import ui
 
 from api.node.pages.live import LivePage
 from api.pages.frame import heading
-from api.pages.parts import counted, moment, named
+from api.pages.parts import named
+from api.pages.words import counted, moment
 
 PATH = "/v1/federation/versions"
 STATES = {

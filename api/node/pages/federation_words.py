@@ -6,12 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
-
-def number(value: float) -> str:
-    """At most four significant digits, such as '1e-5', '2.781' or '1,000,000'."""
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4g}".replace("e-0", "e-")
+from api.pages.words import number
 
 
 def listed(words: list[str]) -> str:

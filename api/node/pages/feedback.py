@@ -10,7 +10,7 @@ from nicegui import ui
 from api.pages.actions import working
 from api.pages.client import Api
 from api.pages.frame import heading
-from api.pages.parts import counted, moment
+from api.pages.words import counted, moment
 
 SHOWN_AT_ONCE = 10
 _RATINGS = {

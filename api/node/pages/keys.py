@@ -11,7 +11,8 @@ from nicegui.events import GenericEventArguments
 from api.pages.actions import confirmed, working
 from api.pages.client import Api, RefusedError
 from api.pages.frame import heading, told
-from api.pages.parts import moment, named
+from api.pages.parts import named
+from api.pages.words import moment
 from storage.node_tables import Scope
 
 _SCOPES = {

@@ -10,7 +10,8 @@ from api.node.pages.versions import show_versions
 from api.pages.actions import confirmed, working
 from api.pages.client import Api
 from api.pages.frame import heading, told
-from api.pages.parts import moment, named
+from api.pages.parts import named
+from api.pages.words import moment
 from storage.example_tables import PersonalKind
 
 LOOK_SECONDS = 1.5

@@ -8,7 +8,8 @@ from nicegui import ui
 
 from api.pages.client import Api
 from api.pages.frame import heading
-from api.pages.parts import counted, moment, named, size
+from api.pages.parts import named
+from api.pages.words import counted, moment, size
 
 SHOWN_AT_ONCE = 30
 

@@ -10,7 +10,8 @@ from nicegui import ui
 
 from api.pages.client import Api
 from api.pages.frame import told
-from api.pages.parts import counted, named
+from api.pages.parts import named
+from api.pages.words import counted
 
 LOOK_SECONDS = 1.5
 DAY_SECONDS = 24 * 3_600

@@ -10,7 +10,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from api.pages.door import PREFIX, SIGN_IN
-from api.pages.parts import counted
+from api.pages.words import counted
 
 STYLE = """
 .sender.q-uploader { width: 100%; max-height: none; background: none; box-shadow: none; }

@@ -10,7 +10,8 @@ from nicegui import ui
 
 from api.pages.actions import working
 from api.pages.frame import heading
-from api.pages.parts import counted, moment, named
+from api.pages.parts import named
+from api.pages.words import counted, moment
 from storage.example_tables import PersonalKind, PersonalState
 
 Serve = Callable[[dict[str, Any]], Awaitable[None]]
