@@ -84,7 +84,7 @@ def test_budgets_are_the_api_s_with_what_they_mean(
             number = f"{budget[f'epsilon_{part}']:.4g}"
             expect(shown.get_by_text(number, exact=True).first).to_be_visible()
         expect(shown).to_contain_text(
-            "At delta 1e-05; mode client, document; unit subject; adjacency zero-out; kept at "
+            "At delta 1e-5; mode client, document; unit subject; adjacency zero-out; kept at "
             f"Renyi order {budget['order']}"
         )
         expect(shown.get_by_role("heading", name=f"{FEDERATION} (paused)")).to_be_visible()

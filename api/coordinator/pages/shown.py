@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from api.pages.frame import told
+from api.pages.words import number
 
 VIEWS = {
     "epsilon_coordinator": "Towards the coordinator",
@@ -21,7 +22,7 @@ def meaning(modes: Iterable[str], fields: dict[str, Any]) -> str:
     """What an epsilon stands for, with the unit, adjacency and delta of `fields`."""
     named = ", ".join(modes) or "none yet"
     return (
-        f"At delta {fields['delta']:.3g}; mode {named}; unit {fields['unit']}; adjacency "
+        f"At delta {number(fields['delta'])}; mode {named}; unit {fields['unit']}; adjacency "
         f"{fields['adjacency']}"
     )
 
