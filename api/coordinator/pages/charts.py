@@ -15,7 +15,7 @@ STYLE = """
 body.body--dark { --chart-1: #5fc9b8; --chart-2: #e8a94a; --chart-3: #b9a4f5;
   --chart-limit: #ff9d94; }
 .chart { width: 100%; height: 19rem; }
-.chart text { fill: var(--muted); }
+.chart text { fill: var(--muted); stroke: none; }
 """
 COLOURS = ("var(--chart-1)", "var(--chart-2)", "var(--chart-3)")
 # Lines differ in more than colour.
