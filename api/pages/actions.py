@@ -19,7 +19,9 @@ async def working(button: ui.button) -> AsyncIterator[None]:
         async with told():
             yield
     finally:
-        button.enable()
+        # What was done may have made the place of the button anew.
+        if not button.is_deleted:
+            button.enable()
 
 
 async def confirmed(

@@ -15,6 +15,7 @@ import httpx
 
 from benchmarks.participants import Participant
 from federation.enrolment import EnrolmentToken
+from federation.invitation import Stage
 from tests.coordinators import noisy_vector
 from tests.served import alcove_json, start_coordinator
 
@@ -108,15 +109,19 @@ class ServedCoordinator:
     def play(
         self, federation: str, *stages: str, by: Sequence[Participant] | None = None
     ) -> dict[str, Any]:
-        """Participants answer until the newest round is in one of the stages; that round."""
+        """Participants answer until the newest round is in one of the stages, which they leave
+        unanswered, so that it stays there; that round."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             newest = self.newest_round(federation)
             if newest is not None and newest["stage"] in stages:
                 return newest
-            answered = [one.answer_all() for one in (self.members if by is None else by)]
-            if not any(answered):
-                time.sleep(0.05)
+            for one in self.members if by is None else by:
+                for asked in one.work():
+                    if asked["stage"] not in stages:
+                        stage = Stage(asked["stage"])
+                        one.answer(asked["federation"], asked["round_id"], stage).raise_for_status()
+            time.sleep(0.05)
         raise AssertionError(f"no round came to {stages}: {newest}")
 
 

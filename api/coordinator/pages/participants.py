@@ -69,6 +69,8 @@ class Enrolment:
             tokens = (await self._page.api.get("/v1/admin/tokens", **of_it))["data"]
             roster = await self._page.api.get(f"/v1/admin/populations/{population}/roster")
             coordinator = await self._page.api.get("/v1/audit/coordinator")
+            if population != self._population.value:
+                return  # another one was chosen meanwhile, and is on its way
             for place in (self._participants, self._tokens, self._roster):
                 place.clear()
             with self._participants:
