@@ -130,7 +130,12 @@ class _AppTransport(httpx.AsyncBaseTransport):
         }
         exchange = _Exchange(await request.aread())
         task = asyncio.create_task(exchange.run(self._app, scope))
-        start = await exchange.next()
+        try:
+            start = await exchange.next()
+        except asyncio.CancelledError:
+            # The page was closed: without a reader the application would wait for ever.
+            exchange.leave()
+            raise
         if start is None:
             await task
             raise RuntimeError("the application ended without an answer")
