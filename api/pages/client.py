@@ -137,6 +137,7 @@ class _AppTransport(httpx.AsyncBaseTransport):
         try:
             start = await exchange.next()
         except asyncio.CancelledError:
+            # The page was closed: without a reader the application would wait for ever.
             exchange.leave()
             raise
         if start is None:

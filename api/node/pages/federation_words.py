@@ -25,9 +25,10 @@ def fact(name: str, value: str, *, is_key: bool = False) -> None:
     """One name with its value below."""
     with ui.column().classes("gap-0 w-full"):
         ui.label(name).classes("muted text-sm")
-        shown = ui.label(value).classes("plain")
         if is_key:
-            shown.classes("font-mono text-sm")
+            key_text(value)
+        else:
+            ui.label(value).classes("plain")
 
 
 def guarantee(epsilon: dict[str, Any]) -> str:
