@@ -53,11 +53,9 @@ class DocumentList:
 
     async def show(self) -> None:
         """From the first one on, for what is searched."""
-        self._after = None
         self._chosen.clear()
         self._count_chosen()
-        self._rows.clear()
-        await self._add()
+        await self._add(anew=True)
 
     def _search_field(self) -> None:
         with ui.row().classes("w-full items-center gap-2 no-wrap"):
@@ -105,14 +103,20 @@ class DocumentList:
         button = ui.button(name, on_click=opened).props("flat dense no-caps align=left")
         button.classes("plain text-left font-semibold")
 
-    async def _add(self) -> None:
-        """The next ones."""
+    async def _add(self, *, anew: bool = False) -> None:
+        """The next ones, or the first."""
         async with working(self._more):
             part = {"$contains": self._searched}
             where = {"$or": [{"name": part}, {"title": part}]} if self._searched else {}
             page = await self._api.get(
-                self._path, limit=SHOWN_AT_ONCE, after=self._after, filter=json.dumps(where)
+                self._path,
+                limit=SHOWN_AT_ONCE,
+                after=None if anew else self._after,
+                filter=json.dumps(where),
             )
+            if anew:
+                # Only now, since two may ask at the same time.
+                self._rows.clear()
             with self._rows:
                 for document in page["data"]:
                     self._row(document)

@@ -42,20 +42,21 @@ class Examples:
 
     async def show(self) -> None:
         """From the first one on."""
-        self._after = None
-        self._list.clear()
-        await self._add()
+        await self._add(anew=True)
 
     async def _chosen(self) -> None:
         async with told():
             await self.show()
 
-    async def _add(self) -> None:
+    async def _add(self, *, anew: bool = False) -> None:
         async with working(self._more):
             page = await self._api.get(
                 self._path, origin=self._origin.value or None, limit=SHOWN_AT_ONCE,
-                after=self._after,
+                after=None if anew else self._after,
             )  # fmt: skip
+            if anew:
+                # Only now, since two may ask at the same time.
+                self._list.clear()
             with self._list:
                 for question in page["data"]:
                     self._entry(question)

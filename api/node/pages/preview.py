@@ -37,7 +37,10 @@ async def preview(api: Api, assistant: str, document_id: str, position: int = 0)
             .props('tabindex=0 role=region aria-label="Text of the document"')
         ):
             _facts(document)
-            _Passages(passages, position)
+            wanted = _Passages(passages, position).wanted
+    if wanted is not None:
+        # Before it is shown there is nothing to scroll.
+        dialog.on("show", js_handler=f"() => getHtmlElement({wanted.id}).scrollIntoView()")
     dialog.on_value_change(lambda event: None if event.value else dialog.delete())
     dialog.open()
 
@@ -48,6 +51,7 @@ class _Passages:
     def __init__(self, passages: list[dict[str, Any]], position: int) -> None:
         self._passages = passages
         self._shown = 0
+        self.wanted: ui.label | None = None
         self._column = ui.column().classes("w-full gap-4")
         self._more = ui.button("Show more", on_click=self._show).props("outline no-caps")
         self._show(position + SHOWN_AT_ONCE, wanted=position)
@@ -58,8 +62,7 @@ class _Passages:
             for passage in self._passages[self._shown : end]:
                 label = _passage(passage)
                 if wanted and passage["position"] == wanted:
-                    label.classes("cited")
-                    ui.timer(0.3, lambda shown=label: shown.run_method("scrollIntoView"), once=True)
+                    self.wanted = label.classes("cited")
         self._shown = min(end, len(self._passages))
         self._more.set_visibility(self._shown < len(self._passages))
 
