@@ -7,6 +7,7 @@ from typing import Any
 
 from nicegui import ui
 
+from api.pages.actions import answer_of
 from api.pages.frame import Open, heading, told
 
 RATINGS = {0: "No opinion", 1: "Answers the question", -1: "Does not answer it"}
@@ -47,8 +48,7 @@ async def open_rating(
         with ui.row().classes("self-end"):
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")
             ui.button("Send", on_click=lambda: dialog.submit(True)).props("unelevated no-caps")
-    if not await dialog:
-        dialog.delete()
+    if not await answer_of(dialog):
         return False
     rated = [{"chunk_id": name, "rating": rating} for name, rating in passages.items()]
     body = {
@@ -57,7 +57,6 @@ async def open_rating(
         "corrected_answer": str(corrected.value or "").strip() or None,
         "passages": rated,
     }
-    dialog.delete()
     async with told():
         await page.api.send("POST", "/v1/feedback", body)
         return True
