@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -57,9 +56,11 @@ class DoorMiddleware:
     Origin with every such request (Fetch, section 3.2) and no page can change it.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+    def __init__(self, app: ASGIApp, sessions: Sessions, *, is_secure: bool) -> None:
         self._app = app
         self._sessions = sessions
+        # A proxy may speak HTTPS for a server on loopback, so that is always right.
+        self._schemes = ("https",) if is_secure else ("https", "http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -69,20 +70,25 @@ class DoorMiddleware:
         if refusal is not None:
             await refusal(scope, receive, _guarded(scope, send))
             return
-        await self._app(_without_prefix_header(scope), receive, _guarded(scope, send))
+        await self._app(scope, receive, _guarded(scope, send))
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         path = page_path(scope)
         is_socket = scope["type"] == "websocket"
         changes = is_socket or scope["method"] not in _SAFE
-        if changes and not _is_from_here(Headers(scope=scope)):
+        if changes and not self._is_from_here(Headers(scope=scope)):
             return _closed if is_socket else PlainTextResponse("sent by another site", 403)
-        is_asset = not changes and path.startswith(_ASSETS)
-        if not is_socket and (is_asset or path == SIGN_IN):
+        if path == SIGN_IN and not is_socket:
             return None
+        if is_socket and path.startswith(API):
+            return _closed
         if visitor_of(HTTPConnection(scope), self._sessions) is not None:
             return None
         return _closed if is_socket else RedirectResponse(PREFIX + SIGN_IN, 303)
+
+    def _is_from_here(self, headers: Headers) -> bool:
+        host = headers.get("host")
+        return headers.get("origin") in [f"{scheme}://{host}" for scheme in self._schemes]
 
 
 class Forward:
@@ -131,15 +137,15 @@ def page_path(scope: Scope) -> str:
     return path.removeprefix(PREFIX)
 
 
-def _is_from_here(headers: Headers) -> bool:
-    origin = urlsplit(headers.get("origin", ""))
-    return bool(origin.netloc) and origin.netloc == headers.get("host")
+class WithoutPrefixMiddleware:
+    """NiceGUI would write X-Forwarded-Prefix into pages and redirections; no proxy sets one."""
 
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-def _without_prefix_header(scope: Scope) -> Scope:
-    """NiceGUI would write X-Forwarded-Prefix into the page; no proxy here sets one."""
-    own = [item for item in scope["headers"] if item[0] != b"x-forwarded-prefix"]
-    return {**scope, "headers": own}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        own = [item for item in scope.get("headers", ()) if item[0] != b"x-forwarded-prefix"]
+        await self._app({**scope, "headers": own}, receive, send)
 
 
 def _guarded(scope: Scope, send: Send) -> Callable[[Message], Any]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.responses import RedirectResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from api.pages.door import API, PREFIX, DoorMiddleware, Forward
+from api.pages.door import API, PREFIX, DoorMiddleware, Forward, WithoutPrefixMiddleware
 from api.pages.sessions import LIFETIME_SECONDS, Sessions, Visitor
 from api.pages.sign_in import PATHS, sign_in_app
 
@@ -54,6 +57,8 @@ def install(app: FastAPI, pages: Pages) -> None:
     from nicegui import app as nicegui_app
     from nicegui import ui
 
+    from api.pages import sockets
+
     secret = secrets.token_urlsafe(32)
     cookie: dict[str, Any] = {
         "secret_key": secret,
@@ -66,15 +71,19 @@ def install(app: FastAPI, pages: Pages) -> None:
     }
 
     def guarded(inner: ASGIApp) -> ASGIApp:
-        return SessionMiddleware(DoorMiddleware(inner, sessions), **cookie)
+        door = DoorMiddleware(inner, sessions, is_secure=pages.is_secure)
+        return SessionMiddleware(door, **cookie)
 
     sign_in = guarded(sign_in_app(pages.title, pages.hint, sessions, pages.identify))
     app.router.routes += [Route(path, sign_in) for path in PATHS]
-    app.mount(f"{PREFIX}{API}".rstrip("/"), guarded(Forward(app, sessions)))
+    app.router.routes.append(Route(PREFIX, guarded(RedirectResponse(f"{PREFIX}/"))))
+    # Uploads have the limits of the endpoints that they are handed to, not that of this one.
+    forward = RequestBodyLimitMiddleware(Forward(app, sessions), max_body_size=sys.maxsize)
+    app.mount(f"{PREFIX}{API}".rstrip("/"), guarded(forward))
     pages.define(app, sessions)
     nicegui_app.user_middleware += [
         Middleware(SessionMiddleware, **cookie),
-        Middleware(DoorMiddleware, sessions=sessions),
+        Middleware(DoorMiddleware, sessions=sessions, is_secure=pages.is_secure),
     ]
     ui.run_with(
         app,
@@ -85,3 +94,5 @@ def install(app: FastAPI, pages: Pages) -> None:
         storage_secret=secret,
         show_welcome_message=False,
     )
+    nicegui_app.add_middleware(WithoutPrefixMiddleware)
+    sockets.guard(sessions)

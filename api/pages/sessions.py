@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 LIFETIME_SECONDS = 12 * 3600
-MOST_SESSIONS = 1_000
+MOST_OF_A_KEY = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,10 @@ class Sessions:
         self._open: dict[str, tuple[Visitor, float]] = {}
 
     def open(self, visitor: Visitor) -> str:
-        """The id of a new session; the oldest gives way where there are MOST_SESSIONS."""
-        if len(self._open) >= MOST_SESSIONS:
-            del self._open[next(iter(self._open))]
+        """The id of a new session; the oldest gives way where its key has MOST_OF_A_KEY."""
+        own = [name for name, (other, _) in self._open.items() if other.key_id == visitor.key_id]
+        if len(own) >= MOST_OF_A_KEY:
+            del self._open[own[0]]
         session_id = secrets.token_urlsafe(32)
         self._open[session_id] = (visitor, time.monotonic() + LIFETIME_SECONDS)
         return session_id

@@ -91,6 +91,7 @@ def sign_in_app(
         except ApiError as error:
             return page(f"{error.message[:1].upper()}{error.message[1:]}.", error.status)
         # All that the browser held before is replaced: an id planted there is worth nothing.
+        sessions.close(request.session.get(SESSION))
         request.session.clear()
         request.session[SESSION] = sessions.open(visitor)
         return RedirectResponse(f"{PREFIX}/", 303)

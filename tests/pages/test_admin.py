@@ -408,8 +408,6 @@ def test_the_pages_can_be_used_by_everybody(
         visit.sign_in(coordinator.key)
         page = visit.page
         visit.open("/participants")
-        if is_dark:
-            press(page, "Light or dark")
         expect(page.locator("body")).to_have_class(re.compile("body--dark" if is_dark else "light"))
         expect(page.get_by_text(PENDING, exact=True).first).to_be_visible()
         check()

@@ -230,7 +230,7 @@ def test_every_contribution_is_listed_with_its_receipt(
         press(listed, "Show 3 older")
         expect(entries).to_have_count(ROUNDS + 1)
         expect(entries.last).to_contain_text("round round-0")
-        expect(entries.last).to_contain_text("3.4 kB sent")
+        expect(entries.last).to_contain_text("3.37 kB sent")
 
         press(listed, f"Receipt of round {newest}")
         receipt = of_api(federated.node, f"receipts/{newest}")

@@ -6,7 +6,11 @@ import re
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
+from api.pages.sessions import MOST_OF_A_KEY
 from tests.pages.browser import NARROW, WIDE
 from tests.pages.conftest import NewVisit, ServedNode
 
@@ -87,7 +91,7 @@ def test_a_header_does_not_outdo_the_session(node: ServedNode) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", [None, "null", "https://elsewhere.example", "http://127.0.0.1:1"]
+    "origin", [None, "null", "https://elsewhere.example", "http://127.0.0.1:1", "http://[::1"]
 )
 def test_requests_that_other_sites_make_are_refused(node: ServedNode, origin: str | None) -> None:
     client = signed_in(node, node.key)
@@ -117,7 +121,8 @@ def test_sockets_need_a_session_and_this_site(node: ServedNode) -> None:
 
 
 def test_nothing_but_the_sign_in_page_is_shown_to_strangers(node: ServedNode) -> None:
-    gets = ("/", "/documents", "/api/v1/models", "/nothing", "/_nicegui_ws/", "/sign-in-not")
+    gets = ("", "/", "/documents", "/api/v1/models", "/nothing", "/_nicegui_ws/", "/sign-in-not")
+    gets += ("/_nicegui/x",)
     asked = [("GET", path) for path in gets]
     asked.append(("POST", "/_nicegui/client/00000000-0000-0000-0000-000000000000/upload/1"))
     for method, path in asked:
@@ -126,15 +131,16 @@ def test_nothing_but_the_sign_in_page_is_shown_to_strangers(node: ServedNode) ->
 
 
 def test_a_session_is_not_the_one_that_the_browser_came_with(node: ServedNode) -> None:
-    """Session fixation: whoever planted a cookie must not share what is opened with it."""
+    """Session fixation: whoever planted a cookie must not share what is opened with it; and the
+    session before is over."""
     client = signed_in(node, node.new_key(assistants=["default"]))
     before = client.cookies.jar
     planted = {cookie.name: cookie.value for cookie in before}
     answered = client.post("/ui/sign-in", data={"key": node.key})
     assert answered.status_code == 303
     assert {cookie.name: cookie.value for cookie in client.cookies.jar} != planted
-    victim = httpx.Client(base_url=node.url, cookies=planted)
-    assert victim.get("/ui/api/v1/keys").status_code == 403
+    late = httpx.Client(base_url=node.url, cookies=planted)
+    assert late.get("/ui/api/v1/models").status_code == 303
 
 
 def test_pages_say_what_browsers_must_refuse(node: ServedNode) -> None:
@@ -153,3 +159,51 @@ def test_pages_say_what_browsers_must_refuse(node: ServedNode) -> None:
     assert (
         "script-src" not in httpx.get(f"{node.url}/ui/sign-in").headers["content-security-policy"]
     )
+
+
+def test_a_header_of_proxies_sends_nobody_elsewhere(node: ServedNode) -> None:
+    answered = httpx.get(f"{node.url}/ui/", headers={"X-Forwarded-Prefix": "//elsewhere.example"})
+    assert answered.headers["location"] == "/ui/sign-in"
+
+
+def test_an_upload_may_be_larger_than_other_bodies(node: ServedNode) -> None:
+    client = signed_in(node, node.key)
+    content = b"x" * 3_000_000
+    path = "/ui/api/v1/assistants/default/documents"
+    assert client.post(path, files={"file": ("large.txt", content)}).status_code != 413
+    large = {"assistant": "default", "query": "x" * 3_000_000}
+    assert client.post("/ui/api/v1/search", json=large).status_code == 413
+
+
+def test_one_keys_sessions_end_no_others(node: ServedNode) -> None:
+    owner, key = signed_in(node, node.key), node.new_key(assistants=["default"])
+    first = signed_in(node, key)
+    for _ in range(MOST_OF_A_KEY):
+        signed_in(node, key)
+    assert owner.get("/ui/api/v1/models").status_code == 200
+    assert first.get("/ui/api/v1/models").status_code == 303
+
+
+def test_a_socket_speaks_for_no_page_of_another_session(
+    visit_node: NewVisit, node: ServedNode
+) -> None:
+    """The address of somebody's socket, as a proxy logs it, is worth nothing to anybody else."""
+    addresses: list[str] = []
+    with visit_node() as visit:
+        visit.page.on("websocket", lambda socket: addresses.append(socket.url))
+        visit.sign_in(node.key)
+        visit.page.wait_for_function("window.did_handshake")
+        for key in (node.new_key(assistants=["default"]), node.key):
+            assert not opens(addresses[-1], signed_in(node, key), node.url)
+
+
+def opens(address: str, client: httpx.Client, origin: str) -> bool:
+    """Whether the server takes a socket of this client for the page that the address names."""
+    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    with connect(address, origin=Origin(origin), additional_headers={"Cookie": cookie}) as socket:
+        assert str(socket.recv()).startswith("0{")
+        socket.send("40")
+        try:
+            return str(socket.recv()).startswith("40")
+        except ConnectionClosed:
+            return False

@@ -15,6 +15,7 @@ from api.coordinator.pages.links import BRAND, links
 from api.coordinator.pages.shown import VIEWS, later, meaning
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened
+from api.pages.parts import named
 from api.pages.sessions import Sessions
 from api.pages.words import number
 
@@ -102,9 +103,8 @@ def _burn_down(budget: dict[str, Any], entries: Sequence[dict[str, Any]]) -> Non
         ).classes("font-semibold")
     with ui.row().classes("items-baseline gap-x-4"):
         ui.label("As the ledger's records declare it.").classes("muted")
-        ui.link("Verify the ledger", f"/ledger?population={budget['population']}").props(
-            f'aria-label="Verify the ledger of {budget["population"]}"'
-        )
+        verify = ui.link("Verify the ledger", f"/ledger?population={budget['population']}")
+        named(verify, f"Verify the ledger of {budget['population']}")
 
 
 def _spending(records: Sequence[dict[str, Any]]) -> tuple[Line, Line]:
@@ -140,9 +140,8 @@ def _federation(account: dict[str, Any], course: dict[str, Any], budget: dict[st
         for guarantee in course["guarantees"]:
             _guarantee(guarantee, course)
     _course(account, course, budget)
-    ui.link("Privacy statement", f"/statement/{name}").props(
-        f'aria-label="Privacy statement of {name}"'
-    )
+    link = ui.link("Privacy statement", f"/statement/{name}")
+    named(link, f"Privacy statement of {name}")
 
 
 def _guarantee(guarantee: dict[str, Any], course: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from api.node.pages.links import BRAND, links
 from api.pages.actions import working
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened, told
+from api.pages.parts import named
 from api.pages.sessions import Sessions
 from api.pages.words import counted
 
@@ -92,4 +93,4 @@ def _entry(assistant: dict[str, Any]) -> None:
                 f"{counted(assistant['passages'], 'passage')}"
             ).classes("muted text-sm")
         documents = ui.link("Documents", f"/documents?assistant={name}")
-        documents.props(f'aria-label="Documents of {name}"')
+        named(documents, f"Documents of {name}")
