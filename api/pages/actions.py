@@ -14,10 +14,12 @@ from api.pages.frame import heading, told
 @asynccontextmanager
 async def working(button: ui.button) -> AsyncIterator[None]:
     """A request that `button` makes: it is disabled meanwhile, and a refusal is told."""
-    button.disable()
+    if not button.is_deleted:
+        button.disable()
     try:
-        async with told():
-            yield
+        with ui.context.client.content:
+            async with told():
+                yield
     finally:
         # What was done may have made the place of the button anew.
         if not button.is_deleted:
@@ -36,7 +38,9 @@ async def confirmed(
     Returns:
         The reason, None if it was given up.
     """
-    with ui.dialog() as dialog, ui.card().classes("w-full max-w-lg gap-3"):
+    # On the page itself: the place of the button that asks may be made anew while one reads.
+    root = ui.context.client.content
+    with root, ui.dialog() as dialog, ui.card().classes("w-full max-w-lg gap-3"):
         dialog.props("aria-label=Confirmation")
         heading(question).classes("plain")
         ui.label(consequence).classes("plain")

@@ -10,12 +10,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
+from weakref import WeakSet
 
 from nicegui import core
 from nicegui.client import Client
 from socketio.exceptions import ConnectionRefusedError as SocketRefusedError
 
-from api.pages.door import SESSION
+from api.pages.door import SESSION, SIGN_IN
 from api.pages.sessions import Sessions
 
 Handler = Callable[..., Any]
@@ -28,20 +29,26 @@ def guard(sessions: Sessions) -> None:
     sio = core.sio
     # The pages' own policy is the door's; a header that admits every origin helps only others.
     sio.eio.cors_allowed_origins = []
+    sent_away: WeakSet[Client] = WeakSet()
 
-    def owns(sid: str, message: Any) -> bool:
+    def owned(sid: str, message: Any) -> Client | None:
+        """The page that a message names, if the socket's session opened it and is open."""
         named = message.get("client_id") if isinstance(message, dict) else None
         page = Client.instances.get(named) if isinstance(named, str) else None
         session_id = sio.get_environ(sid)["asgi.scope"]["session"].get(SESSION)
-        return (
-            page is not None
-            and sessions.find(session_id) is not None
-            and page.request.session.get(SESSION) == session_id
-        )
+        if page is None or page.request.session.get(SESSION) != session_id:
+            return None
+        if sessions.find(session_id) is None:
+            # Whoever still looks at it learns why nothing happens; a second time would undo it.
+            if page not in sent_away:
+                sent_away.add(page)
+                page.open(SIGN_IN)
+            return None
+        return page
 
     def guarded(handler: Handler) -> Handler:
         async def handle(sid: str, message: Any) -> Any:
-            if not owns(sid, message):
+            if owned(sid, message) is None:
                 return False
             result = handler(sid, message)
             return await result if inspect.isawaitable(result) else result
@@ -53,7 +60,7 @@ def guard(sessions: Sessions) -> None:
 
     async def connected(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         query = {name: found[0] for name, found in parse_qs(environ["QUERY_STRING"]).items()}
-        if "client_id" in query and not owns(sid, query):
+        if "client_id" in query and owned(sid, query) is None:
             raise SocketRefusedError("another session's page")
         await connect(sid, environ, auth)
 
