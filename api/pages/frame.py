@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request
 from nicegui import app as nicegui_app
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 
 from api.pages.client import Api, RefusedError, SignedOutError
 from api.pages.door import PREFIX, SESSION, SIGN_IN, SIGN_OUT
@@ -50,6 +51,8 @@ body.body--dark { color-scheme: dark; }
 :focus-visible { outline: 3px solid #e0a100 !important; outline-offset: 2px; }
 """
 
+_EMIT_IS_DARK = "() => emit(document.body.classList.contains('body--dark'))"
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -85,9 +88,8 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
     # None, until somebody chooses: as the system has it.
     dark = ui.dark_mode(None).bind_value(nicegui_app.storage.user, "dark")
 
-    async def switch() -> None:
-        is_dark = await ui.run_javascript("document.body.classList.contains('body--dark')")
-        dark.set_value(not is_dark)
+    def switch(click: GenericEventArguments) -> None:
+        dark.set_value(not click.args)
 
     with ui.header().classes("alcove-head items-center gap-x-2 gap-y-0 px-4 py-2"):
         ui.label(brand).classes("font-bold mr-2")
@@ -97,9 +99,10 @@ def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
                 if link.label == title:
                     entry.props("aria-current=page")
         ui.space()
-        ui.button(icon="contrast", on_click=switch).props(
+        # The click says how the page looks: what the system has is known in the browser alone.
+        ui.button(icon="contrast").props(
             'flat round dense color=white aria-label="Light or dark"'
-        )
+        ).on("click", switch, js_handler=_EMIT_IS_DARK)
         with ui.element("form").props(f'method=post action="{PREFIX}{SIGN_OUT}"'):
             ui.button("Sign out").props("flat dense no-caps color=white type=submit")
     with ui.column().classes("w-full max-w-5xl mx-auto gap-4 p-2 sm:p-4"):

@@ -56,10 +56,15 @@ class Visit:
         self.page.get_by_label("Key").fill(key)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url(re.compile(r"/ui/$"))
+        self._wait_until_it_answers()
 
     def open(self, path: str) -> None:
-        """A page below /ui, once its socket is connected and it answers."""
+        """A page below /ui."""
         self.page.goto(f"{self.url}/ui{path}")
+        self._wait_until_it_answers()
+
+    def _wait_until_it_answers(self) -> None:
+        """Its socket is connected."""
         self.page.wait_for_function("window.did_handshake")
 
     def violations(self) -> list[str]:

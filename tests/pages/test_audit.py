@@ -214,7 +214,7 @@ def test_the_statement_is_the_api_s_and_prints_alone(signed_in: SignIn, api: htt
         assert page.evaluate("window.hurt") is None
         page.get_by_role("button", name="Print").click()
         page.wait_for_function("window.printed")
-        page.get_by_role("button", name="Light or dark").click()
+        visiting.show_dark(True)
         page.emulate_media(media="print")
         for unprinted in ("Print", "Sign out", "Light or dark"):
             expect(page.get_by_role("button", name=unprinted)).to_have_count(0)
@@ -242,9 +242,7 @@ def test_what_there_is_not_is_said_in_the_page(signed_in: SignIn) -> None:
 def test_everybody_can_use_them(signed_in: SignIn, size: tuple[int, int], is_dark: bool) -> None:
     with signed_in(size=size) as visiting:
         page = visiting.page
-        if is_dark:
-            page.get_by_role("button", name="Light or dark").click()
-            expect(page.locator("body")).to_have_class(re.compile("body--dark"))
+        visiting.show_dark(is_dark)
         pages = {
             "/": f"The three epsilons of {FEDERATION}: as a table",
             f"/ledger?population={POPULATION}": "records are verified",

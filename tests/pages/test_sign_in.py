@@ -192,7 +192,6 @@ def test_a_socket_speaks_for_no_page_of_another_session(
     with visit_node() as visit:
         visit.page.on("websocket", lambda socket: addresses.append(socket.url))
         visit.sign_in(node.key)
-        visit.page.wait_for_function("window.did_handshake")
         for key in (node.new_key(assistants=["default"]), node.key):
             assert not opens(addresses[-1], signed_in(node, key), node.url)
 
