@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from io import TextIOWrapper
@@ -71,6 +72,8 @@ def main() -> None:
         # A thread that is loading a model would hold the interpreter's end up, or crash in it.
         sys.stdout.flush()
         os._exit(code)
+    # Python searches all that is left for garbage before it ends: seconds, where torch was loaded.
+    gc.freeze()
     sys.exit(code)
 
 

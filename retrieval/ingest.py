@@ -1,4 +1,4 @@
-"""Accepted files to stored passages: one thread parses ahead, one embeds and stores."""
+"""Accepted files to stored passages: a thread each parses ahead, embeds, and stores."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from storage.node_tables import ItemState, JobItem
 log = structlog.get_logger()
 
 # Passages of several documents that are embedded together, and in one call of the model.
-GROUP = 256
+GROUP = 512
 BATCH = 32
-PARSED_AHEAD = 64
+PARSED_AHEAD = 128
 NICENESS = 10
 PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 2.0
@@ -50,6 +50,14 @@ Done = TypeVar("Done")
 class _Parsed:
     item: JobItem
     document: NewDocument
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Embedded:
+    """Documents that were embedded together; `vectors` of all their passages in order."""
+
+    group: Sequence[_Parsed]
+    vectors: Vectors
 
 
 class Ingester:
@@ -71,11 +79,16 @@ class Ingester:
         self._uploads = uploads
         self._on_stored = on_stored
         self._parsed: queue.Queue[_Parsed | None] = queue.Queue(PARSED_AHEAD)
+        # One, so that a group is embedded while the one before it is stored.
+        self._embedded: queue.Queue[_Embedded | None] = queue.Queue(1)
         self._wake = threading.Event()
         self._closing = threading.Event()
+        self._storing = threading.Thread(target=self._store_all, name="store", daemon=True)
+        self._embedding = threading.Thread(target=self._embed_all, name="embed", daemon=True)
         self._threads = [
             threading.Thread(target=self._parse_all, name="parse", daemon=True),
-            threading.Thread(target=self._store_all, name="ingest", daemon=True),
+            self._embedding,
+            self._storing,
         ]
 
     def start(self) -> None:
@@ -104,7 +117,7 @@ class Ingester:
                 else:
                     self._insist(partial(self._parse_one, item))
         finally:
-            self._hand_over(None)
+            _hand_over(self._parsed, None, self._embedding)
 
     def _insist(self, work: Callable[[], Done]) -> Done | None:
         """Do `work`, again and again while a full disk, say, prevents it; None at the end."""
@@ -129,7 +142,8 @@ class Ingester:
             if digest is None:
                 self._fail(item, "lost", "the uploaded file is no longer there: upload it again")
             elif not self._stored_already(item, digest):
-                self._hand_over(_Parsed(item, self._parse(item, path, digest)))
+                parsed = _Parsed(item, self._parse(item, path, digest))
+                _hand_over(self._parsed, parsed, self._embedding)
         except DuplicateContentError as error:
             self._fail(item, "duplicate_content", str(error), error.document_id)
         except ParseError as error:
@@ -178,30 +192,42 @@ class Ingester:
             attributes=item.attributes,
         )
 
-    def _store_all(self) -> None:
-        # Answers come first: this thread, and those that the model starts from it, yield to them.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while (group := self._next_group()) and not self._closing.is_set():
-            self._store_group(group)
-            for _ in group:
-                self._parsed.task_done()
-
-    def _store_group(self, group: Sequence[_Parsed]) -> None:
+    def _embed_all(self) -> None:
+        _yield_to_answers()
         try:
-            vectors = self._insist(partial(self._embed, group))
+            while (group := self._next_group()) and not self._closing.is_set():
+                vectors = self._embed_group(group)
+                if vectors is None:
+                    self._settle(group)
+                else:
+                    _hand_over(self._embedded, _Embedded(group, vectors), self._storing)
+        finally:
+            _hand_over(self._embedded, None, self._storing)
+
+    def _embed_group(self, group: Sequence[_Parsed]) -> Vectors | None:
+        """Vectors of all passages of the group in order; None if there will be none."""
+        try:
+            return self._insist(partial(self._embed, group))
         except Exception as error:
             log.exception("embedding failed", items=[parsed.item.id for parsed in group])
             message = f"embedding failed: {error}"
             for parsed in group:
                 self._insist(partial(self._fail, parsed.item, "embedding_failed", message))
-            return
-        start = 0
-        for parsed in group:
-            if vectors is None:
-                return  # the node is stopping
-            end = start + len(parsed.document.passages)
-            self._insist(partial(self._store, parsed, vectors[start:end]))
-            start = end
+            return None
+
+    def _store_all(self) -> None:
+        _yield_to_answers()
+        while (embedded := self._embedded.get()) is not None:
+            start = 0
+            for parsed in embedded.group:
+                end = start + len(parsed.document.passages)
+                self._insist(partial(self._store, parsed, embedded.vectors[start:end]))
+                start = end
+            self._settle(embedded.group)
+
+    def _settle(self, group: Sequence[_Parsed]) -> None:
+        for _ in group:
+            self._parsed.task_done()
 
     def _next_group(self) -> list[_Parsed]:
         """Documents with GROUP passages in all, or as many as are parsed; none at the end."""
@@ -237,14 +263,15 @@ class Ingester:
         return vectors
 
     def _report(self, group: Sequence[_Parsed], share: float) -> None:
+        counts = [(parsed.item.id, len(parsed.document.passages)) for parsed in group]
         with self._database.write() as session:
-            for parsed in group:
-                total = len(parsed.document.passages)
-                session.execute(
-                    update(JobItem)
-                    .where(JobItem.id == parsed.item.id)
-                    .values(chunks=total, chunks_done=int(share * total))
-                )
+            session.execute(
+                update(JobItem),
+                [
+                    {"id": item_id, "chunks": total, "chunks_done": int(share * total)}
+                    for item_id, total in counts
+                ],
+            )
 
     def _store(self, parsed: _Parsed, vectors: Vectors) -> None:
         item = parsed.item
@@ -286,18 +313,25 @@ class Ingester:
         with suppress(OSError):  # other files of the job are still waiting in it
             self._path(item).parent.rmdir()
 
-    def _hand_over(self, parsed: _Parsed | None) -> None:
-        while True:
-            try:
-                self._parsed.put(parsed, timeout=0.5)
-            except queue.Full:
-                if not self._threads[1].is_alive():
-                    return
-            else:
-                return
-
     def _path(self, item: JobItem) -> Path:
         return self._uploads / item.job_id / (item.upload or "missing")
+
+
+def _hand_over(to: queue.Queue[Done | None], what: Done | None, reader: threading.Thread) -> None:
+    """Put once there is room; without a reader there never will be."""
+    while True:
+        try:
+            to.put(what, timeout=0.5)
+        except queue.Full:
+            if not reader.is_alive():
+                return
+        else:
+            return
+
+
+def _yield_to_answers() -> None:
+    """This thread, and those that the model starts from it, come after answers."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _digest(path: Path) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -26,6 +27,11 @@ def pytest_configure() -> None:
     # Workers share the cores; OpenMP's threads would wait for each other by spinning.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_unconfigure() -> None:
+    # As in `cli.main`.
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
