@@ -1,43 +1,36 @@
 """Answers before and after a federation: token F1 and exact match on fairytaleqa, greedy decoding.
 
 `--data DIR` names a folder with `fairytaleqa` in it (see `alcove evaluate`). Collections are nodes,
-and a subject is a section. Each vector and set of answers is kept in the user's cache under what it
-follows from, code included: a run that was interrupted goes on where it was.
+and a subject is a section. Vectors and answers are kept, see `benchmarks.generator_cache`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from benchmarks.generator_cache import PROCESSES, Answers, Quiz, kept, say, write
 from benchmarks.report import Options, Row
-from federation.adapter_spec import parameters_from_bytes, parameters_hash, parameters_to_bytes
+from federation.adapter_spec import parameters_from_bytes, parameters_to_bytes
 from federation.participant.base_models import generator_identity, generator_modules
 from federation.plan_request import ResolvedPlan, read_request, resolve
 from federation.planning import NOBODY
-from federation.simulation.answers import Asked, answers
-from federation.simulation.generator import GeneratorLab
+from federation.simulation.answers import Asked
+from federation.simulation.generator import GeneratorLab, lora_of
 from federation.simulation.population import Division, Population, Task, Unit, build
 from federation.simulation.randomness import Randomness
-from federation.simulation.results import hash_of
 from federation.simulation.simulator import Simulation
 from federation.simulation.vectors import embedded
 from federation.simulation.workers import Workers
+from generation.adapter_files import Lora
 from generation.answer_loss import bare_passage
 from generation.answer_scores import exact_match, token_f1
 from generation.engine import Message
@@ -49,10 +42,6 @@ from retrieval.vector_cache import VectorCache
 from storage.settings import PACKAGED
 
 Vector = NDArray[np.float32]
-
-_PROCESSES = len(os.sched_getaffinity(0))
-ANSWERS_AT_ONCE = 25
-"""What is made between two writes to the cache."""
 
 EPSILON, DELTA = 8.0, 1e-5
 CLIP_NORM = 0.25
@@ -122,8 +111,8 @@ def run(options: Options) -> Iterator[Row]:
     if options.data is None:
         raise SystemExit("benchmarks generator_utility needs --data DIR")
     size = QUICK if options.quick else FULL if options.full else NORMAL
-    population = _population(options.data / "fairytaleqa", size.questions)
-    bench = _Bench(population, user_cache() / "utility", size)
+    population = fairytales(options.data / "fairytaleqa", size.questions)
+    bench = Bench(population, size)
     for source, passages in bench.passages().items():
         name = f"fairytaleqa {source} questions={len(population.tasks)}"
         asked = [
@@ -141,8 +130,7 @@ def run(options: Options) -> Iterator[Row]:
             (f"federated without noise, {size.rounds} rounds", bench.federated),
             (f"federated, epsilon {EPSILON:g}, {size.private_rounds} rounds", bench.private),
         ):
-            resolved, vector = trained()
-            after = bench.score(asked, case, resolved, vector)
+            after = bench.score(asked, case, [trained()])
             yield from _rows(f"{name} {case}", after, before)
 
 
@@ -176,7 +164,8 @@ def _rows(case: str, scores: _Scores, before: _Scores | None) -> Iterator[Row]:
             )  # fmt: skip
 
 
-def _population(folder: Path, questions: int) -> Population:
+def fairytales(folder: Path, questions: int) -> Population:
+    """Collections as nodes, sections as subjects, and so many questions of the split `test`."""
     return build(
         labelled.read_corpus(folder / "corpus.jsonl.gz"),
         labelled.read_queries(folder / "queries.jsonl.gz"),
@@ -184,13 +173,12 @@ def _population(folder: Path, questions: int) -> Population:
     ).with_questions(questions)  # fmt: skip
 
 
-class _Bench:
-    """The population's vectors and answers, each made once."""
+class Bench:
+    """The population's shared adapters and answers, each made once."""
 
-    def __init__(self, population: Population, folder: Path, size: Size) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, population: Population, size: Size) -> None:
+        self.answers = Answers(PACKAGED, TERMS["max_answer_tokens"])
         self._population = population
-        self._folder = folder
         self._size = size
         self._identity = generator_identity(PACKAGED)
 
@@ -201,7 +189,7 @@ class _Bench:
         texts = {task.text for task in tasks}.union(*(candidates[x.group] for x in tasks))
         cache = VectorCache(user_cache() / "embeddings", embedder.identity)
         with closing(cache):
-            vectors = embedded(sorted(texts), embedder, cache, _say)
+            vectors = embedded(sorted(texts), embedder, cache, say)
 
         def best(task: Task) -> str:
             own = candidates[task.group]
@@ -231,24 +219,24 @@ class _Bench:
             turns += [prompt.messages[-1], Message("assistant", example.answer or "")]
         return tuple(turns)
 
-    def pooled(self) -> tuple[ResolvedPlan, Vector]:
+    def pooled(self) -> Lora:
         """Adam on the sections of all nodes in one place."""
         resolved = self._without_noise()
         lab = GeneratorLab(self._population, resolved, gradients=self._size.pooled)
 
         def train() -> Vector:
-            _say("pooled training", 0, self._size.pooled)
+            say("pooled training", 0, self._size.pooled)
             rows = lab.make_rows()
             every = [own for node in self._population.nodes for _, own in node.subjects]
             return lab.train(rows.prepare([example for own in every for example in own]), seed=0)
 
-        return resolved, self._vector({"pooled": self._size.pooled}, resolved, train)
+        return self._adapter({"pooled": self._size.pooled}, resolved, train)
 
-    def federated(self) -> tuple[ResolvedPlan, Vector]:
+    def federated(self) -> Lora:
         """Sections as rows, clipped, with neither grid nor noise."""
         return self._trained(self._without_noise(), exact=True)
 
-    def private(self) -> tuple[ResolvedPlan, Vector]:
+    def private(self) -> Lora:
         """Sections as rows at epsilon 8."""
         size = self._size
         resolved = self._resolved(PRIVATE, size.private_rounds, size.private_rows, EPSILON)
@@ -260,18 +248,9 @@ class _Bench:
         )
         return self._trained(resolved, exact=False)
 
-    def score(
-        self,
-        asked: Sequence[Asked],
-        case: str,
-        resolved: ResolvedPlan | None = None,
-        vector: Vector | None = None,
-    ) -> _Scores:
-        """Of the answers under a vector; of the unchanged model without one."""
-        resolved = resolved or self._without_noise()
-        if vector is None:
-            vector = parameters_from_bytes(resolved.initial, resolved.plan.adapter)
-        said = self._answers(asked, case, resolved, vector)
+    def score(self, asked: Sequence[Asked], case: str, adapters: Sequence[Lora] = ()) -> _Scores:
+        """Of the answers to the population's questions under these adapters."""
+        (said,) = self.answers([Quiz(asked, adapters)], case)
         wanted = [task.answer or "" for task in self._population.tasks]
         pairs = list(zip(said, wanted, strict=True))
         return _Scores(
@@ -279,65 +258,32 @@ class _Bench:
             np.array([exact_match(*pair) for pair in pairs]),
         )
 
-    def _answers(
-        self, asked: Sequence[Asked], case: str, resolved: ResolvedPlan, vector: Vector
-    ) -> list[str]:
-        """From the cache, or made and kept a few at a time, in several processes."""
-        parts = {}
-        for start in range(0, len(asked), ANSWERS_AT_ONCE):
-            part = asked[start : start + ANSWERS_AT_ONCE]
-            facts = json.dumps([asdict(one) for one in part]).encode()
-            key = hash_of(
-                {
-                    "asked": hashlib.sha256(facts).hexdigest(),
-                    "plan": resolved.plan.hash,
-                    "vector": parameters_hash(parameters_to_bytes(vector)),
-                }
-            )
-            parts[self._folder / f"{key}.json"] = part
-        missing = {file: part for file, part in parts.items() if not file.is_file()}
-        if missing:
-            done, all_said = len(parts) - len(missing), f"answers, {case}, parts"
-            _say(all_said, done, len(parts))
-            context = multiprocessing.get_context("spawn")
-            # A thread each: with more, threads that wait for each other fight over a busy machine.
-            with ProcessPoolExecutor(_PROCESSES, context, torch.set_num_threads, (1,)) as pool:
-                pending = {
-                    pool.submit(answers, part, resolved, vector, PACKAGED): file
-                    for file, part in missing.items()
-                }
-                for future in as_completed(pending):
-                    _write(pending[future], json.dumps(future.result()).encode())
-                    done += 1
-                    _say(all_said, done, len(parts))
-        return [text for file in parts for text in json.loads(file.read_bytes())]
-
-    def _trained(self, resolved: ResolvedPlan, *, exact: bool) -> tuple[ResolvedPlan, Vector]:
+    def _trained(self, resolved: ResolvedPlan, *, exact: bool) -> Lora:
         def train() -> Vector:
             plan, randomness = resolved.plan, Randomness(0)
             nodes = [node.subjects for node in self._population.nodes]
             make_rows = GeneratorLab(self._population, resolved).make_rows
             vector = parameters_from_bytes(resolved.initial, plan.adapter)
-            with Workers(plan, make_rows, nodes, randomness, _PROCESSES) as workers:
+            with Workers(plan, make_rows, nodes, randomness, PROCESSES) as workers:
                 simulation = Simulation(
                     resolved, workers, len(nodes), randomness, drop=0.0, exact=exact
                 )
                 for done in simulation.rounds():
                     vector = done.vector
                     norm = float(np.linalg.norm(vector))
-                    _say(f"rounds (vector's norm {norm:.3g})", done.number, plan.privacy.rounds)
+                    say(f"rounds (vector's norm {norm:.3g})", done.number, plan.privacy.rounds)
             return vector
 
-        return resolved, self._vector({"exact": exact}, resolved, train)
+        return self._adapter({"exact": exact}, resolved, train)
 
-    def _vector(
+    def _adapter(
         self, facts: dict[str, Any], resolved: ResolvedPlan, train: Callable[[], Vector]
-    ) -> Vector:
-        key = hash_of({**facts, "plan": resolved.plan.hash, "population": self._population.hash})
-        file = self._folder / f"{key}.f32"
+    ) -> Lora:
+        inputs = {**facts, "plan": resolved.plan.hash, "population": self._population.hash}
+        file = kept(inputs, "f32")
         if not file.is_file():
-            _write(file, parameters_to_bytes(train()))
-        return parameters_from_bytes(file.read_bytes(), resolved.plan.adapter)
+            write(file, parameters_to_bytes(train()))
+        return lora_of(resolved, parameters_from_bytes(file.read_bytes(), resolved.plan.adapter))
 
     def _without_noise(self) -> ResolvedPlan:
         return self._resolved(PLAIN, self._size.rounds, self._size.rows, None)
@@ -379,22 +325,3 @@ class _Bench:
 
 def _layer(module: str) -> int:
     return int(next(part for part in module.split(".") if part.isdigit()))
-
-
-_said: dict[str, float] = {}
-"""When each stage was last told of."""
-
-
-def _say(stage: str, done: int, total: int) -> None:
-    """To stderr, at most every ten seconds a stage."""
-    now = time.monotonic()
-    if done in (0, total) or now - _said.get(stage, 0.0) > 10.0:
-        _said[stage] = now
-        print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)
-
-
-def _write(file: Path, data: bytes) -> None:
-    """As a whole or not at all."""
-    partial = file.with_suffix(".part")
-    partial.write_bytes(data)
-    partial.replace(file)

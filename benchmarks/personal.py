@@ -1,10 +1,11 @@
-"""The personal query map: alone, and added to the shared one, by the number of own examples.
+"""Personal adapters: alone, and added to the shared one, by the number of own examples.
 
 `--data DIR` names the folder with medquad and fairytaleqa. Clients are medquad's sites and
 fairytaleqa's collections, all that have questions of the split `test`. The shared map comes from a
 federation of them in mode document at epsilon 8; the personal one from a few of a client's training
 questions, drawn anew for each seed, with the code of a node. MRR@10 within the client; the interval
-is a paired bootstrap over its questions. `--quick` takes two seeds.
+is a paired bootstrap over its questions. Then the generator, see `benchmarks.personal_generator`.
+`--quick` takes two seeds of the maps, and of the generator two clients and 8 questions.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks import personal_generator
+from benchmarks.personal_clients import Compared, draw, examples_of, fold_of, rows
 from benchmarks.report import Options, Row
-from benchmarks.utility import Bench, Case, paired_interval
+from benchmarks.utility import Bench, Case
 from federation.simulation.population import Division, Population, Unit, build
 from federation.simulation.retriever import RetrievalScorer
 from federation.simulation.scoring import Scores
 from federation.simulation.vectors import KnownVectors
 from retrieval.embedding import Vectors
-from retrieval.examples import FOLDS, Example
+from retrieval.examples import Example
 from retrieval.personal_map import Material, train
 from retrieval.query_map import QueryMap, basis_from_bytes
 
@@ -53,12 +54,14 @@ CASES = (
 
 
 def run(options: Options) -> Iterator[Row]:
-    """Of each client and size the four maps, then the means over clients."""
+    """Of each client and size the four maps, then the means over clients; generators likewise."""
     if options.data is None:
         raise SystemExit("benchmarks personal needs --data DIR")
     seeds = range(QUICK_SEEDS if options.quick else SEEDS)
     for case in CASES:
         yield from _run(Bench(options.data), case, seeds)
+    title = f"fairytaleqa answers, {personal_generator.EXAMPLES} examples"
+    yield from rows(title, "f1", personal_generator.compare(options.data, quick=options.quick))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ def _run(bench: Bench, case: Case, seeds: Sequence[int]) -> Iterator[Row]:
                     here = zero_shot.groups == population.scored_groups.index(client.name)
                     values[here] = scorer(QueryMap(basis, base + weights)).values[here]
                 found.append(Scores(values, zero_shot.groups))
-        yield from _rows(case, size, able, population, zero_shot, with_shared, alone, both)
+        places = {x.name: population.scored_groups.index(x.name) for x in able}
+        compared = Compared(places, zero_shot, with_shared, alone, both)
+        yield from rows(f"{case.data}, {size} examples", "mrr@10", compared)
 
 
 def _clients(
@@ -112,18 +117,11 @@ def _clients(
     found = []
     for name in population.scored_groups:
         texts = population.candidates[name]
-        examples = [
-            example
-            for node in population.nodes
-            if node.group == name
-            for _, own in node.subjects
-            for example in own
-        ]
         found.append(
             _Client(
                 name,
                 vectors(texts),
-                tuple(sorted(examples, key=lambda example: example.example_id)),
+                examples_of(population, name),
                 {text: row for row, text in enumerate(texts)},
                 documents,
             )
@@ -133,56 +131,12 @@ def _clients(
 
 def _material(client: _Client, vectors: KnownVectors, size: int, seed: int) -> Material:
     """Some of the training questions; those of one document in one fold, as in a node."""
-    drawn = np.random.default_rng(seed).choice(len(client.examples), size, replace=False)
-    chosen = [client.examples[place] for place in sorted(drawn)]
-
-    def fold(example: Example) -> int:
-        document = client.documents[example.positives[0]]
-        return sha256(document.encode()).digest()[0] % FOLDS
-
+    chosen = draw(client.examples, size, seed)
+    folds = [fold_of(client.documents[example.positives[0]]) for example in chosen]
     return Material(
         passages=client.passages,
         questions=vectors([one.question for one in chosen]),
         positives=tuple(np.array([client.rows[text] for text in x.positives]) for x in chosen),
         negatives=(np.array([], np.int64),) * size,
-        folds=np.array([fold(one) for one in chosen]),
+        folds=np.array(folds),
     )
-
-
-def _rows(
-    case: Case,
-    size: int,
-    able: Sequence[_Client],
-    population: Population,
-    zero_shot: Scores,
-    shared: Sequence[Scores],
-    alone: Sequence[Scores],
-    both: Sequence[Scores],
-) -> Iterator[Row]:
-    names = population.scored_groups
-    places = {client.name: zero_shot.groups == names.index(client.name) for client in able}
-    kinds = {"shared": shared, "personal alone": alone, "shared + personal": both}
-
-    def mean(scores: Sequence[Scores], here: NDArray[np.bool_]) -> float:
-        return float(np.mean([one.values[here].mean() for one in scores]))
-
-    title = f"{case.data}, {size} examples"
-    for name, here in places.items():
-        zero = mean([zero_shot], here)
-        label = f"{title}, {name} ({here.sum()} questions)"
-        for kind, scores in kinds.items():
-            yield Row(
-                "personal", label, f"{kind} mrr@10", mean(scores, here), zero, "zero-shot",
-                better="higher",
-            )  # fmt: skip
-        low, high = paired_interval(
-            Scores(zero_shot.values[here], zero_shot.groups[here]),
-            [Scores(one.values[here], one.groups[here]) for one in both],
-        )
-        yield Row("personal", label, "gain of both, 95% from", low, better="higher")
-        yield Row("personal", label, "gain of both, 95% to", high, better="higher")
-    label = f"{title}, mean over {len(able)} clients"
-    zero = float(np.mean([mean([zero_shot], here) for here in places.values()]))
-    for kind, scores in kinds.items():
-        value = float(np.mean([mean(scores, here) for here in places.values()]))
-        yield Row("personal", label, f"{kind} mrr@10", value, zero, "zero-shot", better="higher")

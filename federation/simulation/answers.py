@@ -1,4 +1,4 @@
-"""Answers to many questions as a node gives them: its engine, its prompt, the shared adapter."""
+"""Answers to many questions as a node gives them: its engine, its prompt, its adapters."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from federation.adapter_spec import parameters_hash, parameters_to_bytes
-from federation.participant.shared_generator import SharedGenerator
-from federation.plan_request import ResolvedPlan
-from federation.rows import ffa_lora
+from generation.adapter_files import Lora
 from generation.answer_loss import bare_passage
 from generation.engine import GenerationRequest, Message, complete
-from generation.ffa_lora import as_lora
 from generation.prompt import TAGS, build_prompt
 from generation.transformers_engine import TransformersEngine
 from generation.weights import find_model
@@ -39,41 +32,35 @@ class Asked:
 
 
 def answers(
-    asked: Sequence[Asked],
-    resolved: ResolvedPlan,
-    vector: NDArray[np.float32],
-    model: str,
+    asked: Sequence[Asked], model: str, adapters: Sequence[Lora], most_tokens: int
 ) -> list[str]:
-    """Greedy answers under the plan's adapter with the parameters `vector`, shape (d,).
+    """Greedy answers of at most `most_tokens` tokens under the sum of the adapters' updates.
 
-    As a node answers, but without the citation marks that it adds, since no reference has any. An
-    answer has at most the plan's `max_answer_tokens` tokens. Which replies share a pass moves
-    logits by rounding, so that single words may differ from one run to the next.
+    As a node answers, but without the citation marks that it adds, since no reference has any.
+    Which replies share a pass moves logits by rounding, so that single words may differ from one
+    run to the next.
 
     Args:
         model: the generator, as in `find_model`.
+        adapters: none, one, or two.
 
     Raises:
-        ValueError: the plan is of no generator, or its adapter does not fit the model.
+        ValueError: there are more adapters, or one does not fit the model.
     """
-    plan = resolved.plan
-    if plan.generator_terms is None:
-        raise ValueError("the plan is of no generator")
-    basis = resolved.blobs[plan.adapter.basis_hash]
     engine = TransformersEngine(find_model(model), max_rows=ROWS, max_waiting=len(asked))
     try:
-        shared = SharedGenerator(engine)
-        name = parameters_hash(parameters_to_bytes(vector))
-        shared.serve(name, as_lora(ffa_lora(plan.adapter, basis), basis, vector))
-        most = plan.generator_terms.max_answer_tokens
-        return asyncio.run(_all(engine, asked, shared.adapters, most))
+        return asyncio.run(_all(engine, asked, adapters, most_tokens))
     finally:
         asyncio.run(engine.close())
 
 
 async def _all(
-    engine: TransformersEngine, asked: Sequence[Asked], adapters: tuple[str, ...], most_tokens: int
+    engine: TransformersEngine, asked: Sequence[Asked], adapters: Sequence[Lora], most_tokens: int
 ) -> list[str]:
+    names = tuple(f"adapter-{place}" for place in range(len(adapters)))
+    for name, lora in zip(names, adapters, strict=True):
+        await engine.load_adapter(name, lora)
+
     async def one(asking: Asked) -> str:
         prompt = build_prompt(
             (*asking.history, Message("user", asking.question)),
@@ -83,7 +70,7 @@ async def _all(
             cites=False,
         )
         request = GenerationRequest(
-            prompt.messages, max_tokens=most_tokens, stop=TAGS, adapters=adapters
+            prompt.messages, max_tokens=most_tokens, stop=TAGS, adapters=names
         )
         return (await complete(engine, request))[0]
 

@@ -13,13 +13,15 @@ from federation.adapter_spec import parameters_from_bytes
 from federation.optimiser import OptimiserState, step
 from federation.plan import Optimiser, OptimiserName
 from federation.plan_request import ResolvedPlan
-from federation.rows import GeneratorRows
+from federation.rows import GeneratorRows, ffa_lora
 from federation.simulation.answers import Asked, answers
 from federation.simulation.population import Population
 from federation.simulation.retriever import public_texts
 from federation.simulation.scoring import Scores
+from generation.adapter_files import Lora
 from generation.answer_loss import GeneratorExample
 from generation.answer_scores import token_f1
+from generation.ffa_lora import as_lora
 from storage.settings import PACKAGED
 
 GRADIENTS = 400
@@ -65,6 +67,7 @@ class GeneratorLab:
         self._resolved = resolved
         self._model = model
         self._gradients = gradients
+        self._most_tokens = plan.generator_terms.max_answer_tokens
         basis, public = resolved.blobs[plan.adapter.basis_hash], public_texts(resolved)
         self.make_rows = partial(GeneratorRows, plan, basis, public, model)
         terms = replace(plan.generator_terms, max_examples_per_subject=BATCH)
@@ -75,7 +78,8 @@ class GeneratorLab:
         """Token F1 of the answers from each question's gold passages."""
         tasks, names = self._population.tasks, self._population.scored_groups
         asked = [Asked(task.text, self._population.gold(task)) for task in tasks]
-        said = answers(asked, self._resolved, vector, self._model)
+        adapters = [lora_of(self._resolved, vector)]
+        said = answers(asked, self._model, adapters, self._most_tokens)
         values = [token_f1(text, task.answer or "") for text, task in zip(said, tasks, strict=True)]
         groups = [names.index(task.group) for task in tasks]
         return Scores(np.array(values, np.float64), np.array(groups, np.int64))
@@ -94,3 +98,13 @@ class GeneratorLab:
             ((_, total),) = rows.of_subjects([(b"batch", batch)], vector)
             vector, state = step(ADAM, state, vector, -total / size)
         return vector
+
+
+def lora_of(resolved: ResolvedPlan, vector: NDArray[np.float32]) -> Lora:
+    """The adapter that a plan's parameters, shape (d,), stand for.
+
+    Raises:
+        ValueError: the plan is of no generator, or the vector has another shape.
+    """
+    basis = resolved.blobs[resolved.plan.adapter.basis_hash]
+    return as_lora(ffa_lora(resolved.plan.adapter, basis), basis, vector)

@@ -8,14 +8,16 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 
 from federation.participant.base_models import generator_identity, generator_modules
 from federation.plan_request import ResolvedPlan, read_request, resolve
 from federation.planning import NOBODY
 from federation.simulation.answers import Asked, answers
-from federation.simulation.generator import GeneratorLab
+from federation.simulation.generator import GeneratorLab, lora_of
 from federation.simulation.population import Division, Population, Unit, build
 from federation.simulation.run import simulate
+from generation.adapter_files import combine
 from generation.answer import Answer, answer
 from generation.answer_loss import bare_passage
 from generation.engine import GenerationRequest, Message
@@ -87,9 +89,8 @@ def some_vector(resolved: ResolvedPlan, seed: int) -> np.ndarray:
 
 
 def test_answers_are_those_of_a_node(model: str, resolved: ResolvedPlan) -> None:
-    zeros = np.zeros(resolved.plan.adapter.dimension, np.float32)
     asked = Asked("Where is the oil?", ("Oil is on shelf 3.", "Wine is on shelf 4."))
-    (said,) = answers([asked], resolved, zeros, model)
+    (said,) = answers([asked], model, [], MOST_TOKENS)
     engine = TransformersEngine(ModelFiles("narrow", model))
     request = GenerationRequest((Message("user", asked.question),), max_tokens=MOST_TOKENS)
     passages = tuple(replace(bare_passage(text), dense=1.0) for text in asked.passages)
@@ -101,8 +102,27 @@ def test_answers_are_those_of_a_node(model: str, resolved: ResolvedPlan) -> None
         return re.sub(r" ?\[\d+\]", "", events[-1].text)
 
     assert said == asyncio.run(served()) != ""
-    (other,) = answers([asked], resolved, some_vector(resolved, 1), model)
-    assert other != said
+    zeros = np.zeros(resolved.plan.adapter.dimension, np.float32)
+    assert answers([asked], model, [lora_of(resolved, zeros)], MOST_TOKENS) == [said]
+
+
+def test_two_adapters_are_their_sum(
+    model: str, resolved: ResolvedPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In bfloat16 the factors of a pair are rounded, those of a single adapter are not.
+    monkeypatch.setattr("generation.transformers_engine.best_dtype", lambda: torch.float32)
+    one, two = (lora_of(resolved, some_vector(resolved, seed)) for seed in (1, 2))
+    asked = [Asked("Where is the oil?", ("Oil is on shelf 3.",))]
+    # Scales are powers of two, which multiply without rounding.
+    pair = [replace(one, alpha=2 * one.rank), replace(two, alpha=4 * two.rank)]
+    said = [
+        answers(asked, model, adapters, MOST_TOKENS)
+        for adapters in (pair, [combine(*pair)], pair[:1], pair[1:], [])
+    ]
+    assert said[0] == said[1]
+    assert all(said[place] not in said[:place] for place in (2, 3, 4))
+    with pytest.raises(ValueError, match="more than two"):
+        answers(asked, model, [one, two, one], MOST_TOKENS)
 
 
 def test_a_score_is_one_where_the_model_says_the_answer(
@@ -110,7 +130,9 @@ def test_a_score_is_one_where_the_model_says_the_answer(
 ) -> None:
     vector = some_vector(resolved, 1)
     task = population.tasks[0]
-    (said,) = answers([Asked(task.text, population.gold(task))], resolved, vector, model)
+    (said,) = answers(
+        [Asked(task.text, population.gold(task))], model, [lora_of(resolved, vector)], MOST_TOKENS
+    )
     told = replace(population, tasks=(replace(task, answer=said),))
     lab = GeneratorLab(told, resolved, model)
     assert lab.score(vector).values.tolist() == [1.0]
