@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
-from generation.adapter_files import Lora
+from generation.adapter_files import Lora, combine
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # PEFT's own word for a row that runs the model as it is.
@@ -23,14 +23,14 @@ class AdapterSet:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._peft: Any = None
-        self._names: set[str] = set()
+        self._loras: dict[str, Lora] = {}
         self._pairs: set[tuple[str, str]] = set()
         self._rows: list[str] = []
         self._hooked: set[LoraLayer] = set()
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._names)
+        return frozenset(self._loras)
 
     def load(self, name: str, lora: Lora) -> None:
         """Add an adapter under `name`.
@@ -40,28 +40,14 @@ class AdapterSet:
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no adapter name: 1 to 64 letters, digits, '-' and '_'")
-        if name in self._names:
+        if name in self._loras:
             raise ValueError(f"the generator already holds an adapter called {name!r}")
-        config, weights = peft_form(lora)
-        internal = _single(name)
-        try:
-            self._insert(internal, config)
-            missing, unexpected = self._fill(internal, weights)
-        except (ValueError, RuntimeError) as error:
-            self._discard(internal)
-            raise ValueError(f"the adapter {name} does not fit the model: {error}") from error
-        if missing or unexpected:
-            self._discard(internal)
-            raise ValueError(
-                f"the adapter {name} does not fit the model: {len(missing)} tensors are missing"
-                f" and {len(unexpected)} have no place in it"
-            )
-        self._names.add(name)
-        self._hook_new_layers()
+        self._hold(_single(name), name, lora)
+        self._loras[name] = lora
 
     def unload(self, name: str) -> None:
         """Forget `name` and every pair that it is part of. Raises KeyError if it is not held."""
-        self._names.remove(name)
+        del self._loras[name]
         for pair in [pair for pair in self._pairs if name in pair]:
             self._pairs.remove(pair)
             self._discard(_pair(*pair))
@@ -88,16 +74,28 @@ class AdapterSet:
         raise ValueError(f"a row has at most two adapters, not {len(adapters)}")
 
     def _combine(self, pair: tuple[str, str]) -> None:
-        if self._peft is None:
-            raise KeyError(pair[0])
+        # PEFT's own `add_weighted_adapter` rounds the factors of both to the model's precision.
+        both = combine(*(self._loras[name] for name in pair))
         with torch.inference_mode(mode=False), torch.no_grad():
-            self._peft.base_model.add_weighted_adapter(
-                adapters=[_single(name) for name in pair],
-                weights=[1.0, 1.0],
-                adapter_name=_pair(*pair),
-                combination_type="cat",
-            )
+            self._hold(_pair(*pair), " and ".join(pair), both)
         self._pairs.add(pair)
+
+    def _hold(self, internal: str, told: str, lora: Lora) -> None:
+        """Give the model an adapter; `told` is what an error calls it."""
+        config, weights = peft_form(lora)
+        try:
+            self._insert(internal, config)
+            missing, unexpected = self._fill(internal, weights)
+        except (ValueError, RuntimeError) as error:
+            self._discard(internal)
+            raise ValueError(f"the adapter {told} does not fit the model: {error}") from error
+        if missing or unexpected:
+            self._discard(internal)
+            raise ValueError(
+                f"the adapter {told} does not fit the model: {len(missing)} tensors are missing"
+                f" and {len(unexpected)} have no place in it"
+            )
+        self._hook_new_layers()
 
     def _insert(self, internal: str, config: LoraConfig) -> None:
         if self._peft is None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import torch
 
 from federation.participant.base_models import generator_identity, generator_modules
 from federation.plan_request import ResolvedPlan, read_request, resolve
@@ -106,11 +105,7 @@ def test_answers_are_those_of_a_node(model: str, resolved: ResolvedPlan) -> None
     assert answers([asked], model, [lora_of(resolved, zeros)], MOST_TOKENS) == [said]
 
 
-def test_two_adapters_are_their_sum(
-    model: str, resolved: ResolvedPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In bfloat16 the factors of a pair are rounded, those of a single adapter are not.
-    monkeypatch.setattr("generation.transformers_engine.best_dtype", lambda: torch.float32)
+def test_two_adapters_are_their_sum(model: str, resolved: ResolvedPlan) -> None:
     one, two = (lora_of(resolved, some_vector(resolved, seed)) for seed in (1, 2))
     asked = [Asked("Where is the oil?", ("Oil is on shelf 3.",))]
     # Scales are powers of two, which multiply without rounding.
