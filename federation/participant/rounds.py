@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from federation.invitation import Announcement, Stage, round_config
+from federation.messages import every_receipt, newest_receipts
 from federation.odometer_file import OdometerFile
 from federation.participant.coordinator_client import (
     CoordinatorClient,
@@ -137,14 +138,14 @@ class Rounds:
             self._train(work.round_id, plan, vector, trainer)
         identity = public_key_hex(self._identity)
         receipts = self._record.receipts(standing.membership_id, identity)
-        newest = receipts[0] if receipts else b""
         try:
-            self._client.send(work.federation, work.round_id, Stage.ENLISTING, newest)
+            body = newest_receipts(receipts)
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, body)
         except RefusedError as error:
             if error.code != "receipts_wanted":
                 raise
-            every = b"".join(receipt + b"\n" for receipt in receipts)
-            self._client.send(work.federation, work.round_id, Stage.ENLISTING, every)
+            body = every_receipt(receipts)
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, body)
 
     def answer(
         self,
