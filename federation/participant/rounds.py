@@ -307,7 +307,7 @@ class Rounds:
         self, round_id: str, plan: FederationPlan, vector: NDArray[np.float32], trainer: Trainer
     ) -> None:
         try:
-            trainer.begin(round_id, vector, self._sample(plan))
+            trainer.begin(round_id, vector, lambda: self._sample(plan))
         except Exception:
             # Without rows the node takes part all the same; to drop out would tell of its data.
             log.exception("the rows of a round are missing", round_id=round_id)

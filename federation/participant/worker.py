@@ -131,7 +131,9 @@ class MembershipWorker:
         self._trials.close()
 
     def forget(self) -> None:
-        """Have no process keep texts that were erased; what is begun is finished before."""
+        """Have no process keep texts that were erased; the rows that are begun are finished
+        before."""
+        self._trials.forget()
         for federation in list(self._federations.values()):
             if federation.trainer is not None:
                 federation.trainer.forget()
@@ -190,8 +192,7 @@ class MembershipWorker:
     def _poll(self) -> list[Work]:
         self._polling = True
         try:
-            seconds = REFRESH_SECONDS if self._trials.are_running else POLL_SECONDS
-            return self._client.work(seconds)
+            return self._client.work(POLL_SECONDS)
         finally:
             self._polling = False
 
