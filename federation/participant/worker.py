@@ -105,8 +105,9 @@ class MembershipWorker:
         )
         self._odometer = odometer
         self._rounds = Rounds(
-            self._client, identity, tools.database, tools.home, odometer, tools.source
-        )
+            self._client, identity, tools.database, tools.home, odometer, tools.source,
+            lambda plan: tools.refusals(plan, tools.consent.policy),
+        )  # fmt: skip
         self._federations: dict[str, _Federation] = {}
         self._files = PlanFiles(self._client, tools.home, tools.models)
         self._trials = VersionTrials(tools.adoption, tools.source, self._files)
