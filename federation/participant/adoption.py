@@ -226,15 +226,15 @@ class Adoption:
         """Stop serving a version that is newer than the promoted one, which the coordinator has
         rolled back, unless the owner has pinned it."""
         with self._turn:
-            with self._database.write() as session:
+            with self._database.read() as session:
                 rolled_back = [
-                    row
+                    row.number
                     for row in self._served(session, plan.adapter.kind)
                     if row.plan_hash == plan.hash and row.number > promoted and not row.pinned
                 ]
-                for row in rolled_back:
-                    row.state = VersionState.RETIRED
-            if rolled_back:
+            for number in rolled_back:
+                with self._database.write() as session:
+                    self._row(session, plan.hash, number).state = VersionState.RETIRED
                 self._withdraw(plan.adapter.kind)
 
     def pin(self, plan_hash: str, number: int) -> None:
