@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from federation.enrolment import Enrolment, EnrolmentToken, SessionProof
 from federation.invitation import Announcement, Invitation, Stage, round_config
-from federation.messages import MessageHeader
+from federation.messages import MessageHeader, every_receipt, newest_receipts
 from federation.plan import FederationPlan, read_plan
 from federation.roster import Roster
 from federation.secagg import Client
@@ -106,15 +106,14 @@ class Participant:
             self.countersign(round_id).raise_for_status()
         sent = self.send(federation, round_id, stage, self.message(federation, round_id, stage))
         if sent.status_code == 409 and sent.json()["error"]["code"] == "receipts_wanted":
-            every = b"".join(receipt + b"\n" for receipt in self.receipts)
-            return self.send(federation, round_id, stage, every)
+            return self.send(federation, round_id, stage, every_receipt(self._kept()))
         return sent
 
     def message(self, federation: str, round_id: str, stage: Stage) -> bytes:
         """The body of the message of a stage."""
         if stage is Stage.ENLISTING:
             self.check_announcement(federation, round_id)
-            return self.receipts[-1] if self.receipts else b""
+            return newest_receipts(self._kept())
         if stage is Stage.KEYS:
             return self._enter(federation, round_id).client.message
         entered = self.entered[round_id]
@@ -177,6 +176,9 @@ class Participant:
         answer = self.http.get(f"/v1/participant/{path}")
         answer.raise_for_status()
         return answer.content
+
+    def _kept(self) -> list[Receipt]:
+        return [Receipt.from_bytes(data) for data in self.receipts]
 
     def _enter(self, federation: str, round_id: str) -> Entered:
         if round_id not in self.entered:

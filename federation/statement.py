@@ -302,8 +302,9 @@ def _accounting(plan: PrivacyPlan) -> Iterator[str]:
     yield (
         f"A round counts as if only {plan.min_survivors} nodes had survived, however many did. "
         "The budget is charged before a sum is opened: a round that fails later stays charged, one "
-        "that failed before was never opened and costs the budget nothing. A failed round is tried "
-        "again under the same slot of the budget."
+        "that failed before was never opened and costs the budget nothing, unless a receipt of it "
+        "turns up later, which counts as if it had been opened. A failed round is tried again "
+        "under the same slot of the budget."
     )
     yield (
         "The budget belongs to the population: all its federations draw on one limit, kept at a "

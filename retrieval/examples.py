@@ -98,7 +98,8 @@ class ExampleSource:
             copies[content_hash].append(document_id)
             named = attributes.get(SUBJECT)
             if isinstance(named, str) and named:
-                # The same content under two ids has to belong to one of them.
+                # The same content under two names has to belong to one of them. It goes to the
+                # other if that copy alone is erased; a whole subject is all copies.
                 names[content_hash] = min(named, names.get(content_hash, named))
         grouped: dict[bytes, list[str]] = defaultdict(list)
         for content_hash, document_ids in copies.items():

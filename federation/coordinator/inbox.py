@@ -50,7 +50,6 @@ from storage.coordinator_tables import (
 from storage.coordinator_tables import Receipt as ReceiptRow
 from storage.files import sync
 
-LARGEST_RECEIPT = 8_192
 LARGEST_RECEIPTS = 1 << 20
 """Bytes of all the receipts of one node."""
 _ROUND = bytes(32)
@@ -89,7 +88,7 @@ def accept(
     Raises:
         RefusedError: unknown_round; not_invited; wrong_stage, also when it is late; wrong_size;
             bad_signature; bad_receipt, receipt_missing; receipts_wanted, of every round and not of
-            the newest alone; other_message, another one is stored.
+            the newest ones alone; other_message, another one is stored.
     """
     payload_hash = hashlib.sha256(body).hexdigest()
 
@@ -202,7 +201,8 @@ def check_receipt(session: Session, authority: Authority, caller: Caller, body: 
 
 
 def _check_receipts(session: Session, authority: Authority, caller: Caller, body: bytes) -> None:
-    """What may be sent when enlisting: the newest receipt, or all of them, each ended by a newline.
+    """What may be sent when enlisting: receipts with newlines between them, the newest of each
+    plan, or all of them with another newline at the end.
 
     A newest receipt of a round that is unknown here tells that this coordinator was restored from a
     backup. How many rounds it has lost only all the receipts can tell.
@@ -213,7 +213,9 @@ def _check_receipts(session: Session, authority: Authority, caller: Caller, body
     held = [check_receipt(session, authority, caller, line) for line in body.splitlines()]
     if body.endswith(b"\n"):
         return
-    if session.get(Round, held[0].signed.statement.round_id) is None:
+    rounds = {receipt.signed.statement.round_id for receipt in held}
+    known = session.scalars(select(Round.id).where(Round.id.in_(rounds)))
+    if rounds - set(known):
         raise conflict("receipts_wanted", "this coordinator has lost rounds: send every receipt")
 
 
@@ -338,9 +340,8 @@ _STANDING_LOCKED = _STANDING.with_for_update(read=True, of=Round)
 def _check_size(standing: _Standing, body: bytes) -> None:
     stage = standing.stage
     if stage is Stage.ENLISTING:
-        largest = LARGEST_RECEIPTS if body.endswith(b"\n") else LARGEST_RECEIPT
-        if len(body) > largest:
-            raise invalid("wrong_size", f"at most {largest} bytes of receipts are taken")
+        if len(body) > LARGEST_RECEIPTS:
+            raise invalid("wrong_size", f"at most {LARGEST_RECEIPTS} bytes of receipts are taken")
         return
     if is_abort(body) and len(body) == ABORT_BYTES:
         return

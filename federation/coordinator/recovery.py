@@ -7,12 +7,14 @@ come further. Whether that round's sum was opened is unknown here, so its budget
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.coordinator import federations, populations, records, versions
 from federation.coordinator.authority import Authority
+from federation.invitation import Stage
 from privacy.budget import BudgetError
 from privacy.ledger import Ledger
 from privacy.receipts import Receipt, RoundStatement
@@ -23,50 +25,70 @@ SUFFIX = "/recovered"
 """Of the second record about a round that this ledger had closed too early."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Whether everything that receipts tell of is accounted for now.
+
+    Attributes:
+        is_pending: a receipt is of a round that is not over here, and whose sum may have been
+            opened before the restore: what it costs is seen when the round has ended.
+        is_lost: a receipt is of a round that cannot be charged, for one because the backup does
+            not have its plan. Nothing may be run in this population.
+    """
+
+    is_pending: bool
+    is_lost: bool
+
+
 def recover(
     session: Session, authority: Authority, population: str, receipts: Iterable[Receipt]
-) -> bool:
+) -> Recovery:
     """Charge every round that only its receipts remember; the population is locked.
 
     A federation that cannot be charged for such a round is stopped.
 
     Args:
         receipts: verified, of this population and signed by this coordinator.
-
-    Returns:
-        Whether all of them are accounted for now. If not, nothing may be run in this population:
-        a receipt names a plan that the backup did not have.
     """
     by_round: dict[RoundStatement, set[Receipt]] = {}
     for receipt in receipts:
         by_round.setdefault(receipt.signed.statement, set()).add(receipt)
-    complete = True
+    is_pending = is_lost = False
     for statement, held in by_round.items():
+        known = session.get(Round, statement.round_id)
         kept = populations.locked_ledger(session, population)
-        if not _is_known(session, kept, statement, held):
-            complete &= _charge(session, authority, kept, statement, tuple(held))
-    return complete
+        if _are_stored(session, statement, held) or _is_paid(known, kept, statement):
+            continue
+        if known is not None and known.ended_at is None:
+            is_pending = True
+        elif not _charge(session, authority, kept, statement, tuple(held)):
+            is_lost = True
+    return Recovery(is_pending, is_lost)
 
 
-def _is_known(
-    session: Session, ledger: Ledger, statement: RoundStatement, held: Iterable[Receipt]
-) -> bool:
-    name = statement.federation, statement.round_id
-    if ledger.round(name[0], name[1] + SUFFIX) is not None:
-        return True
-    known = session.get(Round, statement.round_id)
-    if known is not None and known.ended_at is None:
-        return True
-    logged = ledger.round(*name)
-    if logged is None or logged.round is None:
-        return False
-    if logged.round.facts.charged:
-        return True
-    # Of a round that failed here unpaid only receipts that came before it failed are harmless: any
-    # other may be from a coordinator that went on with it.
+def _are_stored(session: Session, statement: RoundStatement, held: Iterable[Receipt]) -> bool:
+    """Whether all came to this coordinator while it collected them for their round.
+
+    Whatever became of that round, no receipt tells more of it. Any other may be from a coordinator
+    that went on with it.
+    """
     query = select(ReceiptRow.receipt).where(ReceiptRow.round_id == statement.round_id)
     stored = set(session.scalars(query))
     return all(receipt.to_bytes() in stored for receipt in held)
+
+
+def _is_paid(known: Round | None, ledger: Ledger, statement: RoundStatement) -> bool:
+    """Whether the sum that a statement is about is charged; a round may have had two sums, one of
+    them before the restore."""
+    if ledger.round(statement.federation, statement.round_id + SUFFIX) is not None:
+        return True
+    logged = ledger.round(statement.federation, statement.round_id)
+    if logged is not None and logged.round is not None:
+        facts = logged.round.facts
+        return facts.charged and facts.survivors_hash == statement.survivors_hash
+    if known is None or known.stage != Stage.UNMASKING or known.statement is None:
+        return False
+    return records.read_statement(known.statement).statement == statement
 
 
 def _charge(

@@ -157,9 +157,11 @@ def _close_enlisting(authority: Authority, taken: Taken) -> Change:
 
     def change(session: Session, round_: Round) -> None:
         populations.lock(session, taken.plan.population)
-        is_complete = recovery.recover(session, authority, taken.plan.population, receipts)
+        found = recovery.recover(session, authority, taken.plan.population, receipts)
         reason = failure
-        if not is_complete:
+        if found.is_pending:
+            reason = "a receipt names a round that is not over yet"
+        if found.is_lost:
             reason = "a receipt names a round that this coordinator has lost and cannot charge"
             federation = session.get_one(Federation, round_.federation)
             federation.state, federation.reason = FederationState.PAUSED, reason

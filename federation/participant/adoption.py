@@ -56,6 +56,7 @@ class Trial:
     Attributes:
         examples: how many questions.
         before, after: MRR of a retriever, mean loss of a generator; None if nobody can tell.
+            Without it are both no shared adapter and the one that is served: the better counts.
     """
 
     examples: int
@@ -205,8 +206,36 @@ class Adoption:
             return Trial(0, None, None)
         questions = self._source.held_back()[:MOST_HELD_BACK]
         query_map = self._query_map(plan, parameters)
-        before, after = self._quality(questions, None), self._quality(questions, query_map)
-        return Trial(len(questions), before, after)
+        if not questions:
+            return Trial(0, None, None)
+        before = self._quality(questions, None)
+        if self.shared_map is not None:
+            before = max(before, self._quality(questions, self.shared_map.query_map))
+        return Trial(len(questions), before, self._quality(questions, query_map))
+
+    def served_by(self, plan: FederationPlan) -> bytes | None:
+        """The parameters that are served now, if they are of the plan's adapter: of this plan, or
+        of another with the same base model, modules and basis."""
+        with self._database.read() as session:
+            for row in self._served(session, plan.adapter.kind):
+                if self._plan(session, row.plan_hash).adapter == plan.adapter:
+                    return row.parameters
+        return None
+
+    def retract(self, plan: FederationPlan, promoted: int) -> None:
+        """Stop serving a version that is newer than the promoted one, which the coordinator has
+        rolled back, unless the owner has pinned it."""
+        with self._turn:
+            with self._database.read() as session:
+                rolled_back = [
+                    row.number
+                    for row in self._served(session, plan.adapter.kind)
+                    if row.plan_hash == plan.hash and row.number > promoted and not row.pinned
+                ]
+            for number in rolled_back:
+                with self._database.write() as session:
+                    self._row(session, plan.hash, number).state = VersionState.RETIRED
+                self._withdraw(plan.adapter.kind)
 
     def pin(self, plan_hash: str, number: int) -> None:
         """Serve this version whatever the trial said, until it is refused.
@@ -297,10 +326,8 @@ class Adoption:
         except (ValueError, OSError) as error:
             raise VersionError(f"the version is no query map for this node: {error}") from error
 
-    def _quality(self, questions: Sequence[HeldBack], query_map: QueryMap | None) -> float | None:
-        """Mean reciprocal rank of the first right document; None without questions."""
-        if not questions:
-            return None
+    def _quality(self, questions: Sequence[HeldBack], query_map: QueryMap | None) -> float:
+        """Mean reciprocal rank of the first right document; at least one question."""
         vectors = self._embedder.questions([one.question for one in questions])
         if query_map is not None:
             vectors = query_map.apply(vectors)
@@ -322,10 +349,16 @@ class Adoption:
 
     def _retire(self, session: Session, kind: AdapterKind) -> None:
         """One version of a kind is served at a time."""
+        for row in self._served(session, kind):
+            row.state, row.pinned = VersionState.RETIRED, False
+
+    def _served(self, session: Session, kind: AdapterKind) -> list[SharedVersion]:
         served = select(SharedVersion).where(SharedVersion.state == VersionState.SERVED)
-        for row in session.scalars(served):
-            if self._plan(session, row.plan_hash).adapter.kind is kind:
-                row.state, row.pinned = VersionState.RETIRED, False
+        return [
+            row
+            for row in session.scalars(served)
+            if self._plan(session, row.plan_hash).adapter.kind is kind
+        ]
 
     def _row(self, session: Session, plan_hash: str, number: int) -> SharedVersion:
         row = session.get(SharedVersion, (plan_hash, number))

@@ -91,8 +91,8 @@ class RoundRecord:
                 own.receipt = Receipt.countersign(signed, identity).to_bytes()
             return Receipt.from_bytes(own.receipt)
 
-    def receipts(self, membership_id: str, identity: str) -> list[bytes]:
-        """All of a membership, the newest first; one of an earlier membership is another's.
+    def receipts(self, membership_id: str, identity: str) -> list[Receipt]:
+        """All of a membership, the newest last; one of an earlier membership is another's.
 
         Args:
             identity: the membership's public key now, hexadecimal.
@@ -109,13 +109,10 @@ class RoundRecord:
                     KnownPlan.membership_id == membership_id,
                     Contribution.receipt.is_not(None),
                 )
-                .order_by(Contribution.number.desc())
+                .order_by(Contribution.number)
             ).all()
-        return [
-            data
-            for data in receipts
-            if data is not None and Receipt.from_bytes(data).participant in own
-        ]
+        read = [Receipt.from_bytes(data) for data in receipts if data is not None]
+        return [receipt for receipt in read if receipt.participant in own]
 
     def keep(self, round_id: str, snapshot: Snapshot) -> None:
         """Store the state of a round durably, before the message in it leaves."""

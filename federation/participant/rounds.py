@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from federation.invitation import Announcement, Stage, round_config
+from federation.messages import every_receipt, newest_receipts
 from federation.odometer_file import OdometerFile
 from federation.participant.coordinator_client import (
     CoordinatorClient,
@@ -56,6 +57,10 @@ class LeftError(Exception):
     """The node takes no part in this round (any more); the message says why."""
 
 
+class ConsentError(Exception):
+    """The owner's policy does not accept the plan any more; the message says why."""
+
+
 class StatementError(CoordinatorError):
     """What the coordinator states about a round is not what the node knows of it."""
 
@@ -87,13 +92,16 @@ class Rounds:
         home: FederationHome,
         odometer: OdometerFile,
         source: ExampleSource,
+        refusals: Callable[[FederationPlan], tuple[str, ...]],
     ) -> None:
+        """`refusals` says why the policy in force does not accept a plan: nothing if it does."""
         self._client = client
         self._identity = identity
         self._database = database
         self._odometer = odometer
         self._record = RoundRecord(database, home.rounds)
         self._source = source
+        self._refusals = refusals
         self._clients: dict[str, tuple[Client, RoundConfig]] = {}
         # When masked vectors leave, on the clock that nobody sets.
         self._due: dict[str, float] = {}
@@ -114,12 +122,14 @@ class Rounds:
     ) -> None:
         """Say that the node takes part, and begin to train.
 
-        The caller has made sure that the policy accepts the plan, that the node is not paused and
-        that the odometer was recovered.
+        The caller has made sure that the node is not paused and that the odometer was recovered.
 
         Raises:
-            LeftError: the round is not a new one, or the odometer admits no more.
+            LeftError: the round is not a new one, the policy does not accept the plan, or the
+                odometer admits no more.
         """
+        if reasons := self._refusals(plan):
+            raise LeftError(reasons[0])
         announcement = self._client.announcement(work.round_id)
         if (announcement.federation, announcement.plan_hash) != (plan.federation, plan.hash):
             raise LeftError("it is announced for another plan")
@@ -137,14 +147,14 @@ class Rounds:
             self._train(work.round_id, plan, vector, trainer)
         identity = public_key_hex(self._identity)
         receipts = self._record.receipts(standing.membership_id, identity)
-        newest = receipts[0] if receipts else b""
         try:
-            self._client.send(work.federation, work.round_id, Stage.ENLISTING, newest)
+            body = newest_receipts(receipts)
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, body)
         except RefusedError as error:
             if error.code != "receipts_wanted":
                 raise
-            every = b"".join(receipt + b"\n" for receipt in receipts)
-            self._client.send(work.federation, work.round_id, Stage.ENLISTING, every)
+            body = every_receipt(receipts)
+            self._client.send(work.federation, work.round_id, Stage.ENLISTING, body)
 
     def answer(
         self,
@@ -173,7 +183,7 @@ class Rounds:
             self._train(round_id, plan, versions.vector(model_hash), trainer)
         try:
             message = self._message(work, plan, standing, client, config, trainer)
-        except (Refusal, BudgetError, StatementError) as error:
+        except (Refusal, BudgetError, ConsentError, StatementError) as error:
             abort = client.leave(Reason.CLOSED)
             self._client.send(work.federation, round_id, work.stage, abort)
             raise self._abandon(round_id, str(error)) from error
@@ -224,11 +234,14 @@ class Rounds:
     ) -> bytes:
         if time.monotonic() < self._due_at(round_id, plan):
             raise NotNowError
+        was_debited = self._was_debited(plan, round_id)
+        if not was_debited and (reasons := self._refusals(plan)):
+            raise ConsentError(reasons[0])
         delivery = self._client.outgoing(round_id, Stage.MASKED)
         if client.stage >= ClientStage.MASKED:
             # Made before a crash: these bytes and no others.
             vector = np.zeros(plan.privacy.dimension, np.uint32)
-        elif self._was_debited(plan, round_id):
+        elif was_debited:
             raise BudgetError("the round was debited, and what was sent for it is not stored")
         else:
             rows = trainer.rows(round_id) if trainer is not None else []
@@ -306,7 +319,7 @@ class Rounds:
         self, round_id: str, plan: FederationPlan, vector: NDArray[np.float32], trainer: Trainer
     ) -> None:
         try:
-            trainer.begin(round_id, vector, self._sample(plan))
+            trainer.begin(round_id, vector, lambda: self._sample(plan))
         except Exception:
             # Without rows the node takes part all the same; to drop out would tell of its data.
             log.exception("the rows of a round are missing", round_id=round_id)

@@ -20,6 +20,7 @@ from federation.participant.base_models import BaseModel, BaseModels
 from federation.participant.consent import Consent
 from federation.participant.coordinator_client import (
     CoordinatorClient,
+    CoordinatorError,
     RefusedError,
     check_url,
 )
@@ -160,11 +161,12 @@ class FederationService:
             self._consent.close()
 
     def join(self, url: str, token: str, name: str) -> Membership:
-        """Enrol with a coordinator; asking again after a failure uses the same identity.
+        """Enrol with a coordinator; asking again before it has approved uses the same identity.
 
         Raises:
             FederationError: address, token or name are none, or the odometer cannot be used.
-            CoordinatorError: the coordinator refused or did not answer.
+            CoordinatorError: the coordinator refused, and all is as before; or it did not answer,
+                and may have enrolled the node: the membership stays.
         """
         try:
             url, parsed = check_url(url), EnrolmentToken.parse(token)
@@ -172,19 +174,28 @@ class FederationService:
         except (ValueError, OdometerError) as error:
             raise FederationError(str(error)) from error
         with self._lock:
-            membership = self._begin(url, parsed.coordinator, name)
+            half = self._half_joined(parsed.coordinator)
+            membership = half or self._begin(url, parsed.coordinator, name)
             identity = load_identity(self._home, membership.identity)
             client = CoordinatorClient(url, parsed.coordinator, identity)
             try:
                 client.enrol(parsed, name)
             except (RefusedError, ValueError) as error:
-                self._undo(membership)
+                if half is None:
+                    self._undo(membership)
                 if isinstance(error, RefusedError):
                     raise
                 raise FederationError(str(error)) from error
+            except CoordinatorError:
+                if half is None:
+                    self._drive(membership, is_new=True)
+                raise
             finally:
                 client.close()
-            self._drive(membership)
+            if half is not None:
+                self._stop(half.id)
+                membership = self._renamed(half.id, url, name)
+            self._drive(membership, is_new=half is None)
         return membership
 
     def leave(self, membership_id: str) -> None:
@@ -297,21 +308,25 @@ class FederationService:
         workers = dict(self._workers)
         return all(name in workers and workers[name].recovered for name in open_ones)
 
-    def _begin(self, url: str, coordinator: str, name: str) -> Membership:
-        """The row and the key of a new membership, or of one that was left half-way."""
+    def _half_joined(self, coordinator: str) -> Membership | None:
+        """The membership with a coordinator that has not approved it yet, as far as is known."""
         with self._database.read() as session:
-            half = session.scalars(
+            return session.scalars(
                 select(Membership).where(
                     Membership.coordinator == coordinator,
                     Membership.state == MembershipState.PENDING,
                 )
             ).first()
-        if half is not None:
-            self._stop(half.id)
-            with self._database.write() as session:
-                again = session.get_one(Membership, half.id)
-                again.url, again.name = url, name
-            return self.membership(half.id)
+
+    def _renamed(self, membership_id: str, url: str, name: str) -> Membership:
+        """The membership with another address and name."""
+        with self._database.write() as session:
+            membership = session.get_one(Membership, membership_id)
+            membership.url, membership.name = url, name
+        return self.membership(membership_id)
+
+    def _begin(self, url: str, coordinator: str, name: str) -> Membership:
+        """The row and the key of a new membership."""
         identity = create_identity(self._home)
         membership = Membership(
             id=f"membership-{secrets.token_hex(4)}",
@@ -329,7 +344,9 @@ class FederationService:
             session.delete(session.get_one(Membership, membership.id))
         remove_identity(self._home, membership.identity)
 
-    def _drive(self, membership: Membership) -> None:
+    def _drive(self, membership: Membership, *, is_new: bool = False) -> None:
+        """Run its worker. With `is_new` its identity was made just now and has signed nothing that
+        a coordinator could show, so nobody waits for this one."""
         if self._tools is None or not self._participates:
             return
         try:
@@ -339,6 +356,7 @@ class FederationService:
             self.problem = str(error)
             log.error("a membership cannot be driven", reason=str(error))
             return
+        worker.recovered = is_new
         self._workers[membership.id] = worker
         worker.start()
 

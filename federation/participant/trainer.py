@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -101,6 +101,7 @@ class Trainer:
         self._rows: list[Row] = []
         self._losses: tuple[float, ...] | None = None
         self._is_stale = False
+        self._erasures = 0
 
     def start(self) -> None:
         """Start the process, which takes seconds to load its model."""
@@ -108,22 +109,30 @@ class Trainer:
             if self._process is None or self._process.poll() is not None:
                 self._start()
 
-    def begin(self, round_id: str, vector: NDArray[np.float32], subjects: Examples) -> None:
+    def begin(
+        self, round_id: str, vector: NDArray[np.float32], read: Callable[[], Examples]
+    ) -> None:
         """Train for a round; one that is still being trained for is given up. Not once closed.
 
         Args:
             vector: that the round starts from, float32, shape (d,).
-            subjects: ids and examples of the subjects whose rows are wanted; all in mode `client`.
+            read: ids and examples of the subjects whose rows are wanted; all in mode `client`.
+                Called again if something was erased meanwhile.
         """
-        with self._lock:
-            if self._closed:
-                return
-            if self._busy:
-                self._stop()
-            self._round_id, self._rows, self._busy = round_id, [], bool(subjects)
-            if not subjects:
-                return
-        self._send(RoundTask(round_id, vector, tuple(subjects)))
+        while True:
+            erasures = self._erasures
+            subjects = read()
+            with self._lock:
+                if self._closed:
+                    return
+                if erasures != self._erasures:
+                    continue
+                if self._busy:
+                    self._stop()
+                self._round_id, self._rows, self._busy = round_id, [], bool(subjects)
+                break
+        if subjects:
+            self._send(RoundTask(round_id, vector, tuple(subjects)))
 
     def begin_losses(
         self, name: str, vectors: tuple[NDArray[np.float32], ...], examples: Sequence[Example]
@@ -171,6 +180,7 @@ class Trainer:
         The next round starts another one.
         """
         with self._lock:
+            self._erasures += 1
             if self._busy:
                 self._is_stale = True
             else:
@@ -184,6 +194,8 @@ class Trainer:
 
     def _send(self, task: RoundTask | LossTask) -> None:
         with self._lock:
+            if self._closed:
+                return
             if self._process is None or self._process.poll() is not None:
                 self._start()
             line = self._line

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import structlog
 
 from federation.adapter_spec import AdapterKind
-from federation.participant.adoption import Adoption, Trial, VersionError
-from federation.participant.coordinator_client import CoordinatorError
+from federation.participant.adoption import Adoption, VersionError
 from federation.participant.generator_trial import GeneratorTrial
 from federation.participant.plan_files import PlanFiles
+from federation.participant.trainer import TrainingTask
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
 from retrieval.examples import ExampleSource
@@ -19,74 +20,82 @@ log = structlog.get_logger()
 
 
 class VersionTrials:
-    """The trials of one membership. For one thread."""
+    """The trials of one membership. For one thread, but for `forget`.
+
+    All that takes the longer the more questions were held back happens in another thread, so that
+    the times of the node's requests do not tell.
+    """
 
     def __init__(self, adoption: Adoption, source: ExampleSource, files: PlanFiles) -> None:
         self._adoption = adoption
         self._source = source
         self._files = files
-        self._generators: dict[str, GeneratorTrial] = {}
+        self._tasks: dict[str, TrainingTask] = {}
+        self._attending: dict[str, Future[None]] = {}
         self._thread = ThreadPoolExecutor(1, "trials")
-        self._considering: Future[None] | None = None
-
-    @property
-    def are_running(self) -> bool:
-        """Whether a process tries a version, and `attend` should soon be called again."""
-        return bool(self._generators)
+        # Of that thread.
+        self._generators: dict[str, GeneratorTrial] = {}
 
     def attend(self, plan: FederationPlan, versions: VersionSource, promoted: int) -> None:
-        """Have a promoted version here, and try it if that is due; number 0 changes nothing."""
-        if promoted == 0:
-            return
-        if not self._adoption.has(plan, promoted):
+        """Have a promoted version here, have it tried if that is due, and have newer ones of this
+        plan withdrawn: they were rolled back. Number 0 is no version to try."""
+        if promoted > 0 and not self._adoption.has(plan, promoted):
             self._files.fetch(plan)
             self._adoption.keep(plan, *versions.fetch(promoted))
-        if not self._adoption.is_due(plan, promoted):
-            self.end(plan)
-        elif plan.adapter.kind is AdapterKind.RETRIEVER:
-            self._consider_soon(plan, promoted, None)
-        elif (result := self._generator(plan, promoted).result()) is not None:
-            self.end(plan)
-            self._consider_soon(plan, promoted, result)
+        is_generator = plan.adapter.kind is AdapterKind.GENERATOR
+        if promoted > 0 and is_generator and plan.hash not in self._tasks:
+            self._tasks[plan.hash] = self._files.task(plan)
+        before = self._attending.get(plan.hash)
+        if before is None or before.done():
+            task = self._tasks.get(plan.hash)
+            self._attending[plan.hash] = self._thread.submit(self._attend, plan, promoted, task)
 
     def end(self, plan: FederationPlan) -> None:
         """End the process that tries a version of this plan, if there is one."""
-        trial = self._generators.pop(plan.hash, None)
-        if trial is not None:
-            trial.close()
+        self._thread.submit(self._end, plan.hash)
+
+    def forget(self) -> None:
+        """End every process that holds texts; what is not tried is begun again. In any thread."""
+        with suppress(RuntimeError):  # it is closed, and holds none
+            self._thread.submit(self._end_all)
 
     def close(self) -> None:
         """End all processes; begin no more trials."""
-        for trial in self._generators.values():
-            trial.close()
-        self._generators.clear()
         self._thread.shutdown(cancel_futures=True)
+        self._end_all()
 
-    def _consider_soon(self, plan: FederationPlan, number: int, trial: Trial | None) -> None:
-        """Apart from the rounds: how long it takes tells how many questions were held back."""
-        if self._considering is None or self._considering.done():
-            self._considering = self._thread.submit(self._consider, plan, number, trial)
-
-    def _consider(self, plan: FederationPlan, number: int, trial: Trial | None) -> None:
+    def _attend(self, plan: FederationPlan, promoted: int, task: TrainingTask | None) -> None:
         try:
-            self._adoption.consider(plan, number, trial)
+            self._adoption.retract(plan, promoted)
+            if promoted == 0 or not self._adoption.is_due(plan, promoted):
+                self._end(plan.hash)
+            elif task is None:
+                self._adoption.consider(plan, promoted)
+            elif (result := self._generator(plan, promoted, task).result()) is not None:
+                self._end(plan.hash)
+                self._adoption.consider(plan, promoted, result)
         except VersionError as error:
-            log.warning("a shared version cannot be tried", number=number, reason=str(error))
+            log.warning("a shared version cannot be tried", number=promoted, reason=str(error))
         except Exception:
-            log.exception("a shared version could not be tried", number=number)
+            log.exception("a shared version could not be tried", number=promoted)
 
-    def _generator(self, plan: FederationPlan, promoted: int) -> GeneratorTrial:
+    def _generator(self, plan: FederationPlan, promoted: int, task: TrainingTask) -> GeneratorTrial:
         """The trial of this version, begun if it is not under way."""
         known = self._generators.get(plan.hash)
         if known is not None and known.number == promoted:
             return known
-        self.end(plan)
+        self._end(plan.hash)
         parameters = self._adoption.parameters(plan, promoted)
-        task = self._files.task(plan)
-        answers = self._source.held_back_answers()
-        try:
-            trial = GeneratorTrial(task, promoted, parameters, answers)
-        except ValueError as error:
-            raise CoordinatorError(str(error)) from error
+        served = self._adoption.served_by(plan)
+        trial = GeneratorTrial(task, promoted, parameters, served, self._source.held_back_answers())
         self._generators[plan.hash] = trial
         return trial
+
+    def _end(self, plan_hash: str) -> None:
+        trial = self._generators.pop(plan_hash, None)
+        if trial is not None:
+            trial.close()
+
+    def _end_all(self) -> None:
+        for plan_hash in list(self._generators):
+            self._end(plan_hash)

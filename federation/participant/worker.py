@@ -105,8 +105,9 @@ class MembershipWorker:
         )
         self._odometer = odometer
         self._rounds = Rounds(
-            self._client, identity, tools.database, tools.home, odometer, tools.source
-        )
+            self._client, identity, tools.database, tools.home, odometer, tools.source,
+            lambda plan: tools.refusals(plan, tools.consent.policy),
+        )  # fmt: skip
         self._federations: dict[str, _Federation] = {}
         self._files = PlanFiles(self._client, tools.home, tools.models)
         self._trials = VersionTrials(tools.adoption, tools.source, self._files)
@@ -131,7 +132,9 @@ class MembershipWorker:
         self._trials.close()
 
     def forget(self) -> None:
-        """Have no process keep texts that were erased; what is begun is finished before."""
+        """Have no process keep texts that were erased; the rows that are begun are finished
+        before."""
+        self._trials.forget()
         for federation in list(self._federations.values()):
             if federation.trainer is not None:
                 federation.trainer.forget()
@@ -190,8 +193,7 @@ class MembershipWorker:
     def _poll(self) -> list[Work]:
         self._polling = True
         try:
-            seconds = REFRESH_SECONDS if self._trials.are_running else POLL_SECONDS
-            return self._client.work(seconds)
+            return self._client.work(POLL_SECONDS)
         finally:
             self._polling = False
 

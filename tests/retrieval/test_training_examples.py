@@ -60,7 +60,7 @@ def rows_of(
     trainer: Trainer, round_id: str, examples: list[tuple[bytes, tuple[Example, ...]]]
 ) -> dict[bytes, NDArray[np.float64]]:
     rng = np.random.default_rng(5)
-    trainer.begin(round_id, (rng.standard_normal(SIZE) / 20).astype(np.float32), examples)
+    trainer.begin(round_id, (rng.standard_normal(SIZE) / 20).astype(np.float32), lambda: examples)
     assert trainer.wait(round_id, 120)
     return dict(trainer.rows(round_id))
 
@@ -216,6 +216,27 @@ def test_erasing_a_subject_changes_no_other_row_by_a_bit(
         )
 
 
+def test_what_is_erased_while_it_is_read_is_not_trained_on(node: Node, assistant: int) -> None:
+    ids = node.ingest(assistant, {f"{topic}.md": document(topic) for topic in TOPICS[:3]})
+    source = ExampleSource(node.database, SECRET)
+    trainer = Trainer(TrainingTask(make_plan(), BASIS, PUBLIC_TEXTS, "packaged"))
+    node.database.on_deletion(trainer.forget)
+
+    def read() -> list[tuple[bytes, tuple[Example, ...]]]:
+        found = source.examples(source.subjects())
+        if len(found) == 3:
+            node.library.erase(assistant, [ids[0]], 30)
+        return found
+
+    try:
+        trainer.begin("round", np.zeros(SIZE, np.float32), read)
+        assert trainer.wait("round", 120)
+        kept = {one.subject_id for one in source.subjects()}
+        assert {row_id for row_id, _ in trainer.rows("round")} == kept and len(kept) == 2
+    finally:
+        trainer.close()
+
+
 @pytest.mark.faults
 def test_a_killed_training_process_costs_its_rows_and_no_more(node: Node, assistant: int) -> None:
     node.ingest(assistant, {f"{topic}.md": document(topic) for topic in TOPICS[:2]})
@@ -223,7 +244,7 @@ def test_a_killed_training_process_costs_its_rows_and_no_more(node: Node, assist
     examples = source.examples(source.subjects())
     trainer = Trainer(TrainingTask(make_plan(), BASIS, PUBLIC_TEXTS, "packaged"))
     try:
-        trainer.begin("killed", np.zeros(SIZE, np.float32), examples)
+        trainer.begin("killed", np.zeros(SIZE, np.float32), lambda: examples)
         assert trainer._process is not None
         os.kill(trainer._process.pid, signal.SIGKILL)
         assert trainer.wait("killed", 60)

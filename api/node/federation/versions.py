@@ -23,7 +23,8 @@ PlanHash = Annotated[str, Path(max_length=64)]
 
 class VersionBody(RowBody):
     """`before` and `after` are of `examples` questions that were held back: of a retriever MRR@10,
-    of a generator the mean loss of the answers, which is better the lower."""
+    of a generator the mean loss of the answers, which is better the lower. `before` is the better
+    of no shared adapter and the one that was served."""
 
     federation: str
     adapter: AdapterKind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +207,10 @@ def test_stored_vectors_are_uniform_and_gone_when_the_round_ends(place: Site) ->
     stored = b"".join(path.read_bytes()[header:] for path in files)
     # Below one in a million for bytes that are uniform.
     assert chisquare(np.bincount(np.frombuffer(stored, np.uint8), minlength=256)).pvalue > 1e-6
+    # Each of a word's 32 bits is one in half of the words, within six standard deviations: a bit
+    # that masks leave alone, or that they turn in less than a third of the words, is found.
+    words = np.unpackbits(np.frombuffer(stored, np.uint8)).reshape(-1, 32)
+    assert np.abs(words.mean(axis=0) - 0.5).max() < 6 * 0.5 / math.sqrt(len(words))
     for node in place.participants:
         vector = node.entered[round_id].vector
         assert vector is not None and vector.astype(">u4").tobytes() not in stored

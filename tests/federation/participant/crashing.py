@@ -42,7 +42,7 @@ def play(folder: Path, database: Database) -> None:
     identity = load_identity(home, membership.identity)
     client = CoordinatorClient(membership.url, membership.coordinator, identity)
     source = ExampleSource(database, home.secret())
-    rounds = Rounds(client, identity, database, home, odometer, source)
+    rounds = Rounds(client, identity, database, home, odometer, source, lambda _plan: ())
     roster, _ = client.roster()
     standing = Standing(
         membership.id, roster.population, roster.hash, frozenset(m.identity for m in roster.members)

@@ -21,13 +21,14 @@ from federation.invitation import Stage
 from federation.participant.policy import ConsentPolicy
 from federation.participant.service import FederationService
 from federation.plan import FederationPlan
+from generation.engine import Engine
 from retrieval.embedding import Embedder
 from storage.coordinator_tables import Message, ParticipantState
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.membership_tables import Membership, MembershipState
 from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
-from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
+from tests.federation.participant.plans import BASIS, PUBLIC, make_plan
 from tests.nodes import Node, open_node
 
 POLICY = ConsentPolicy(
@@ -37,7 +38,7 @@ POLICY = ConsentPolicy(
     smallest_min_survivors=2,
     lifetime_epsilon=40.0,
 )
-SECONDS = 150
+SECONDS = 240
 
 
 @dataclass
@@ -72,15 +73,21 @@ class LearningSite:
 
 @contextmanager
 def learning_site(
-    home: Path, base_model: str, *, others: int = 0, drive: bool = True, **given: Any
+    home: Path,
+    base_model: str,
+    *,
+    others: int = 0,
+    drive: bool = True,
+    basis: bytes = BASIS,
+    **given: Any,
 ) -> Iterator[LearningSite]:
     """A coordinator with a federation that is not started yet; `given` changes its plan."""
     with ExitStack() as stack:
         opened = stack.enter_context(coordinator(home))
         plan = make_plan(base_model, coordinator=opened.identity, **given)
         populations.create(opened.authority, plan.population, limit_for(plan, epsilon=30.0))
-        initial = parameters_to_bytes(np.zeros(SIZE, np.float32))
-        federations.create(opened.authority, plan, [BASIS, PUBLIC], initial)
+        initial = parameters_to_bytes(np.zeros(plan.adapter.dimension, np.float32))
+        federations.create(opened.authority, plan, [basis, PUBLIC], initial)
         url = stack.enter_context(serving(opened, drive=drive))
         members = []
         for number in range(others):
@@ -104,12 +111,15 @@ class Member:
 
 
 @contextmanager
-def member(root: Path, embedder: Embedder) -> Iterator[Member]:
+def member(
+    root: Path, embedder: Embedder, engine: Engine | None = None, **settings: Any
+) -> Iterator[Member]:
     """A node without documents whose policy accepts the plans of `make_plan`."""
     with open_node(root, embedder) as node:
         service = FederationService(node.database, root)
         service.consent.set_policy(POLICY)
-        service.start(NodeSettings(home=root), embedder, node.library, None, participate=True)
+        chosen = NodeSettings(home=root, **settings)
+        service.start(chosen, embedder, node.library, engine, participate=True)
         try:
             yield Member(node, service, node.assistant())
         finally:

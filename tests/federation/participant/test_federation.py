@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
-from federation.adapter_spec import parameters_to_bytes
+from federation.adapter_spec import parameters_from_bytes, parameters_to_bytes
 from federation.coordinator import federations
+from federation.coordinator import versions as released_versions
 from federation.invitation import Stage
+from federation.participant import worker
 from federation.participant.adoption import Adoption
 from federation.participant.base_models import BaseModels
+from federation.participant.coordinator_client import CoordinatorClient
 from federation.participant.identity import FederationHome
+from federation.participant.plan_files import PlanFiles
+from federation.participant.rounds import LeftError, Rounds
+from federation.participant.version_trials import VersionTrials
+from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
 from federation.signed import Signed
 from federation.versions import SignedVersion, Version
@@ -37,10 +47,18 @@ from storage.membership_tables import (
     SharedVersion,
     VersionState,
 )
-from storage.node_tables import Chunk
+from storage.node_tables import Chunk, Document
 from storage.settings import NodeSettings
 from tests.federation.participant.plans import BASIS, SIZE, make_plan
-from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
+from tests.federation.participant.sites import (
+    LearningSite,
+    Member,
+    joined,
+    learning_site,
+    member,
+    until,
+)
+from tests.federation.participant.test_crashes import answering
 from tests.nodes import Node, open_node
 
 SUBJECTS = {
@@ -91,6 +109,11 @@ def released(site: LearningSite) -> bool:
     failed = [round_.reason for round_ in rounds if round_.stage == Stage.FAILED]
     assert not failed, failed
     return any(round_.stage == Stage.RELEASED for round_ in rounds)
+
+
+def stage_of(site: LearningSite) -> Stage:
+    """Of the newest round."""
+    return Stage(site.site.round().stage)
 
 
 @pytest.mark.long
@@ -147,6 +170,12 @@ def test_three_nodes_train_a_version_and_each_decides_to_serve_it(
             assert vectors(one.node) == old
         changed = members[0].node.library.searcher.candidates(members[0].assistant_id, "oak?").dense
         assert 0 < np.abs(changed - scores).max() < 0.05
+        with site.authority.database.read() as session:
+            newest = released_versions.newest(session, site.plan.federation, whole=True)
+        made = parameters_from_bytes(newest.parameters, site.plan.adapter)
+        shared = members[0].service.shared_map
+        # That training moves it is shown in test_modes: here noise would be enough.
+        assert shared is not None and np.array_equal(shared.query_map.weights.ravel(), made)
 
 
 class TestConsent:
@@ -167,6 +196,56 @@ class TestConsent:
             assert cohort == "cohort: the plan says 3, the policy wants at least 4"
             assert model.startswith("base_model: the plan says another model, this node runs all-")
             assert contributions(one) == []
+
+    def test_a_stricter_policy_holds_for_the_next_round_and_the_next_debit(
+        self, tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever the node found acceptable when it last looked around."""
+        refused, enlist = [], Rounds.enlist
+
+        def noted(self: Rounds, *given: Any) -> None:
+            try:
+                enlist(self, *given)
+            except LeftError as error:
+                refused.append(str(error))
+                raise
+
+        monkeypatch.setattr(Rounds, "enlist", noted)
+        with (
+            learning_site(
+                tmp_path / "coordinator", embedder.identity, others=2,
+                # Vectors leave when the test says so.
+                timing=Timing(600.0, 600.0, 600.0, 600.0),
+            ) as site,
+            member(tmp_path / "node", embedder) as one,
+            answering(site),
+        ):  # fmt: skip
+            made = joined(one, site)
+            one.service.pause(made, True)
+            site.start()
+            (driven,) = one.service._workers.values()
+            until(
+                lambda: any(f.trainer for f in driven._federations.values()),
+                "but for the pause it would enlist",
+            )
+            monkeypatch.setattr(worker, "REFRESH_SECONDS", 1e9)
+            accepting = one.service.consent.policy
+            stricter = replace(accepting, smallest_cohort=4)
+            why = "cohort: the plan says 3, the policy wants at least 4"
+
+            one.service.consent.set_policy(stricter)
+            one.service.pause(made, False)
+            until(lambda: why in refused, "it was asked to enlist")
+            assert contributions(one) == []
+
+            one.service.consent.set_policy(accepting)
+            until(lambda: stage_of(site) is Stage.MASKED, "vectors are waited for")
+            one.service.consent.set_policy(stricter)
+            driven._rounds._due = dict.fromkeys(driven._rounds._due, time.monotonic())
+            until(lambda: contributions(one)[0].outcome is Outcome.LEFT, "it has left the round")
+            assert contributions(one)[0].reason == why
+            odometer = one.service.consent.open_odometer().odometer
+            assert odometer.rounds(site.plan.hash, Step.CHARGED) == ()
 
 
 @contextmanager
@@ -248,3 +327,77 @@ def test_a_harmful_version_is_not_served_unless_the_owner_pins_it(
         assert served()[2] is VersionState.REFUSED
         assert np.allclose(scores(), plain, atol=1e-6)
         assert adoption.is_due(plan, 1) and not adoption.is_due(plan, 2)
+
+
+def test_a_version_that_is_worse_than_the_served_one_does_not_replace_it(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """Though it is better than none: most questions are labelled so that none is bad."""
+    rng = np.random.default_rng(4)
+    with trying(tmp_path / "home", embedder) as (node, adoption, plan):
+        with node.database.read() as session:
+            ids = list(session.scalars(select(Document.id).order_by(Document.name)))
+        words = sorted(SUBJECTS["north"])
+        asked = [
+            NewQuestion(f"{number}: what of the {word}?", (ids[place - 1],), None, None)
+            for number in range(20)
+            for place, word in enumerate(words)
+        ]
+        with node.database.write() as session:
+            questions.add(session, node.assistant(), asked)
+        held_back = ExampleSource(node.database, b"s" * 32).held_back()
+
+        def quality(parameters: bytes) -> float:
+            return adoption._quality(held_back, adoption._query_map(plan, parameters))
+
+        directions = 1e4 * rng.standard_normal((20, SIZE))
+        found = sorted(
+            (parameters_to_bytes(one.astype(np.float32)) for one in directions), key=quality
+        )
+        none, better, best = adoption._quality(held_back, None), found[-2], found[-1]
+        assert none < quality(better) < quality(best)
+        for number, parameters in ((1, best), (2, better)):
+            adoption.keep(plan, version(plan, number), parameters)
+        assert adoption.consider(plan, 1) is VersionState.SERVED
+        assert adoption.consider(plan, 2) is VersionState.HARMFUL
+        with node.database.read() as session:
+            one, two = session.scalars(select(SharedVersion).order_by(SharedVersion.number))
+        assert (one.state, one.before, one.after) == (VersionState.SERVED, none, quality(best))
+        assert (two.before, two.after) == (quality(best), quality(better))
+        assert adoption.shared_map is not None and adoption.shared_map.name == f"{plan.hash}/1"
+
+
+def test_a_version_that_is_rolled_back_is_withdrawn_unless_it_is_pinned(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    direction = np.random.default_rng(3).standard_normal(SIZE)
+    harmful = parameters_to_bytes((1e4 * direction).astype(np.float32))
+    harmless = parameters_to_bytes((1e-3 * direction).astype(np.float32))
+    with trying(tmp_path / "home", embedder) as (node, adoption, plan):
+        home = FederationHome(tmp_path / "home" / "federation")
+        # Never asked: all that is needed is here.
+        client = CoordinatorClient("http://127.0.0.1:9", "c0" * 32, Ed25519PrivateKey.generate())
+        models = BaseModels(NodeSettings(home=tmp_path / "home"), embedder)
+        source = ExampleSource(node.database, b"s" * 32)
+        trials = VersionTrials(adoption, source, PlanFiles(client, home, models))
+
+        def promoted(number: int) -> tuple[list[VersionState], bool]:
+            """States of both versions, and whether one is served, once the node has noticed."""
+            trials.attend(plan, VersionSource(client, plan), number)
+            trials._attending[plan.hash].result()
+            with node.database.read() as session:
+                rows = session.scalars(select(SharedVersion).order_by(SharedVersion.number))
+                return [row.state for row in rows], adoption.shared_map is not None
+
+        served, retired = VersionState.SERVED, VersionState.RETIRED
+        adoption.keep(plan, version(plan, 1), harmful)
+        adoption.keep(plan, version(plan, 2), harmless)
+        assert promoted(1) == ([VersionState.HARMFUL, retired], False)
+        assert promoted(2) == ([VersionState.HARMFUL, served], True)
+        assert promoted(1) == ([VersionState.HARMFUL, retired], False)
+        assert promoted(2) == ([VersionState.HARMFUL, served], True)
+        assert promoted(0) == ([VersionState.HARMFUL, retired], False)
+        adoption.pin(plan.hash, 2)
+        assert promoted(0) == ([VersionState.HARMFUL, served], True)
+        trials.close()
+        client.close()

@@ -146,7 +146,7 @@ def test_a_version_is_tried_by_the_loss_of_held_back_answers(
     nothing = np.zeros(task.plan.adapter.dimension, np.float32)
     # Uphill on these very examples: a version that hurts.
     worse = (-rows.of_node([one for _, (one,) in subjects], nothing, 0)).astype(np.float32)
-    trial = GeneratorTrial(task, 1, parameters_to_bytes(worse), examples)
+    trial = GeneratorTrial(task, 1, parameters_to_bytes(worse), None, examples)
     try:
         until(trial.result, "the trial is done")
         result = trial.result()
@@ -160,9 +160,29 @@ def test_a_version_is_tried_by_the_loss_of_held_back_answers(
     assert result.state(AdapterKind.GENERATOR) is VersionState.HARMFUL
 
 
+def test_a_version_is_compared_with_the_one_that_is_served(
+    rows: GeneratorRows, task: TrainingTask, subjects: Subjects
+) -> None:
+    examples = [own for _, (own,) in SUBJECTS]
+    nothing = np.zeros(task.plan.adapter.dimension, np.float32)
+    best = rows.of_node([one for _, (one,) in subjects], nothing, 0).astype(np.float32)
+    good = (best / 2).astype(np.float32)
+    served = parameters_to_bytes(best)
+    trial = GeneratorTrial(task, 2, parameters_to_bytes(good), served, examples)
+    try:
+        until(trial.result, "the trial is done")
+        result = trial.result()
+    finally:
+        trial.close()
+    assert result is not None and result.after is not None
+    assert result.after < rows.loss(tuple(examples), nothing)
+    assert result.before == pytest.approx(rows.loss(tuple(examples), best), rel=1e-4)
+    assert result.state(AdapterKind.GENERATOR) is VersionState.HARMFUL
+
+
 def test_without_held_back_answers_nobody_can_tell(task: TrainingTask) -> None:
     nothing = parameters_to_bytes(np.zeros(task.plan.adapter.dimension, np.float32))
-    trial = GeneratorTrial(task, 1, nothing, [])
+    trial = GeneratorTrial(task, 1, nothing, None, [])
     result = trial.result()
     assert result == Trial(0, None, None)
     assert result.state(AdapterKind.GENERATOR) is VersionState.UNTESTED
