@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shutil
@@ -315,11 +316,12 @@ def _store(
             f"{settings.max_file_bytes / MEBIBYTE:,.0f} MiB are accepted"
         )
         return Upload(name, None, file.size or 0, external_id, attributes, ("too_large", message))
-    size = 0
+    size, digest = 0, hashlib.sha256()
     with new_private(path) as target:
         while piece := file.file.read(COPIED_AT_ONCE):
+            digest.update(piece)
             size += target.write(piece)
-    return Upload(name, path, size, external_id, attributes)
+    return Upload(name, path, size, external_id, attributes, content_hash=digest.digest())
 
 
 def _unknown(document_id: str) -> ApiError:
