@@ -14,10 +14,12 @@ ENV PATH=/opt/alcove/bin:$PATH \
     ALCOVE_HOME=/data/home \
     ALCOVE_HOST=0.0.0.0 \
     ALCOVE_ALLOW_PLAIN_HTTP=true \
+    ALCOVE_COORDINATOR_HOME=/data/coordinator \
+    ALCOVE_COORDINATOR_HOST=0.0.0.0 \
+    ALCOVE_COORDINATOR_ALLOW_PLAIN_HTTP=true \
     XDG_CACHE_HOME=/data/cache
 VOLUME /data
-EXPOSE 8420
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8420/health', timeout=4)"]
+EXPOSE 8420 8430
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "cli.healthy"]
 ENTRYPOINT ["alcove"]
 CMD ["node", "serve"]

@@ -24,6 +24,7 @@ from generation.prompt import (
     relevant_passages,
 )
 from retrieval.search import Hit
+from storage.settings import RELEVANT_COSINE
 
 NOTHING_FOUND = "I found nothing about this in the documents."
 
@@ -59,7 +60,10 @@ AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
 
 
 async def answer(
-    engine: Engine, request: GenerationRequest, passages: tuple[Hit, ...] | None
+    engine: Engine,
+    request: GenerationRequest,
+    passages: tuple[Hit, ...] | None,
+    relevant_cosine: float = RELEVANT_COSINE,
 ) -> AsyncGenerator[AnswerEvent, None]:
     """Stream one AnswerStarted, text with a Citation after each mark, and one Answer.
 
@@ -72,13 +76,15 @@ async def answer(
         request: its messages are the conversation, which ends with the user's question.
         passages: what was found for it, in order of rank; an empty tuple says that nothing was
             found, None asks for a reply without documents.
+        relevant_cosine: what the best must reach (`relevant_passages`).
 
     Raises:
         ValueError: the conversation does not end with the user.
         EngineError: as `Engine.generate` raises it.
     """
     if passages is not None and not is_helper_task(request.messages):
-        passages = relevant_passages(passages)
+        question = request.messages[-1].content
+        passages = relevant_passages(question, passages, relevant_cosine)
         if not passages:
             yield AnswerStarted(())
             yield TextDelta(NOTHING_FOUND)

@@ -9,11 +9,6 @@ from generation.engine import Message, PromptTooLongError
 from retrieval.marks import without_marks
 from retrieval.search import Hit
 
-# Cosine similarity (all-MiniLM-L6-v2) that the best passage must reach. Measured: 26 of 27 everyday
-# questions about eleven short notes reach it, as do 97 % of fairytaleqa's and 99 % of medquad's
-# with their gold passage; 25 of 27 questions on other subjects stay below.
-RELEVANT_DENSE = 0.25
-
 HISTORY_SHARE = 0.5
 """What earlier turns may take of the tokens that the question and the best passage leave."""
 
@@ -32,6 +27,9 @@ TAGS = ("<document ", "</document")
 """How the tags around documents begin, which no answer has a use for."""
 
 _QUESTION = "Question:"
+_WORD = re.compile(r"\w+")
+_NAME = re.compile(r"\w+(?:[-./]\w+)*")
+_CODE_LENGTH = 4
 _MARK = re.compile(r"\[(\s*\d[\d\s,;–-]*)\]")
 
 CountTokens = Callable[[Sequence[Message]], int]
@@ -107,14 +105,27 @@ def fit_conversation(
     return (*head, *kept, tail)
 
 
-def relevant_passages(passages: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The passages worth showing to the model; none if no `dense` reaches `RELEVANT_DENSE`.
+def relevant_passages(question: str, passages: Sequence[Hit], cosine: float) -> tuple[Hit, ...]:
+    """The passages worth showing to the model: those whose `dense` reaches `cosine`, and those that
+    name a number or code of the question, which vectors hardly tell from others.
 
-    The best-ranked passage stays whatever its own similarity: it may be an exact lexical match.
+    The best-ranked passage stays with any other, whatever its own similarity.
     """
-    if all(passage.dense < RELEVANT_DENSE for passage in passages):
-        return ()
-    return (*passages[:1], *(other for other in passages[1:] if other.dense >= RELEVANT_DENSE))
+    codes = {word for word in _NAME.findall(question.casefold()) if _is_code(word)}
+
+    def is_relevant(passage: Hit) -> bool:
+        if passage.dense >= cosine:
+            return True
+        text = f"{passage.title} {passage.heading} {passage.text}".casefold()
+        return not codes.isdisjoint({*_NAME.findall(text), *_WORD.findall(text)})
+
+    relevant = [place for place, passage in enumerate(passages) if is_relevant(passage)]
+    return tuple(passages[place] for place in sorted({0, *relevant})) if relevant else ()
+
+
+def _is_code(word: str) -> bool:
+    """Whether it is a part number, a year, a version; not 42, 2nd or half past 10."""
+    return any(map(str.isdigit, word)) and sum(map(str.isalnum, word)) >= _CODE_LENGTH
 
 
 def is_helper_task(conversation: Sequence[Message]) -> bool:

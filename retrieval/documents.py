@@ -52,12 +52,26 @@ def get(session: Session, assistant_id: int, document_id: str) -> tuple[Document
     return None if row is None else (row[0], row[1])
 
 
-def passages(session: Session, assistant_id: int, document_id: str) -> Sequence[Chunk]:
-    """A document's passages in order."""
-    query = select(Chunk).where(
-        Chunk.assistant_id == assistant_id, Chunk.document_id == document_id
+def count(session: Session, assistant_id: int) -> tuple[int, int]:
+    """Documents and passages of an assistant."""
+    documents, chunks = (
+        select(func.count()).where(table.assistant_id == assistant_id).scalar_subquery()
+        for table in (Document, Chunk)
     )
-    return session.scalars(query.order_by(Chunk.position)).all()
+    row = session.execute(select(documents, chunks)).one()
+    return row[0], row[1]
+
+
+def passages(
+    session: Session, assistant_id: int, document_id: str, *, limit: int, after: int
+) -> Sequence[Chunk]:
+    """A document's passages in order, from the position behind `after` (-1: from the first)."""
+    query = select(Chunk).where(
+        Chunk.assistant_id == assistant_id,
+        Chunk.document_id == document_id,
+        Chunk.position > after,
+    )
+    return session.scalars(query.order_by(Chunk.position).limit(limit)).all()
 
 
 def passage(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from retrieval import conversations, feedback, lexical, questions
+from retrieval import conversations, feedback, jobs, lexical, questions
 from retrieval.forget import forget
 from retrieval.store import AssistantStore, Change
 from storage.database import Database, note_deletion, noted_deletions, settle_deletions
@@ -163,22 +164,29 @@ class Eraser:
         store = self._stores[job.assistant_id]
         for item in job.items:
             with store.changing() as change:
-                uploads = _delete(change, job.assistant_id, item.id)
+                uploads = _delete(change, item.id)
             for upload in uploads:
                 (self._uploads / upload).unlink(missing_ok=True)
+                with suppress(OSError):  # other files of its job may be waiting
+                    (self._uploads / upload).parent.rmdir()
         return store.forget_snapshots()
 
 
-def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
-    """Delete a document and what its uploads recorded; returns files that may be left of them."""
+def _delete(change: Change, item_id: int) -> list[str]:
+    """Delete a document and what its uploads recorded; returns files that may be left of them.
+
+    Uploads of it that were accepted before the erasure and are still waiting are closed.
+    """
     item = change.session.get_one(JobItem, item_id)
     document = change.session.get(Document, item.document_id)
     about = JobItem.document_id == item.document_id
-    if document is not None and document.external_id is not None:
-        # An upload that failed belongs to no document, but was meant to be a version of this one.
-        failed = (JobItem.external_id == document.external_id, JobItem.state == ItemState.FAILED)
-        own = select(Job.id).where(Job.assistant_id == assistant_id)
-        about = or_(about, and_(*failed, JobItem.job_id.in_(own)))
+    closed: set[str] = set()
+    if document is not None:
+        meant = _meant_for(document, item_id)
+        waiting = update(JobItem).where(meant, JobItem.state.in_(jobs.OPEN))
+        erased = {"state": ItemState.FAILED, "error_code": "erased"}
+        closed.update(change.session.scalars(waiting.values(**erased).returning(JobItem.job_id)))
+        about = or_(about, meant)
     uploads = change.session.execute(
         select(JobItem.job_id, JobItem.upload).where(about, JobItem.upload.is_not(None))
     ).all()
@@ -199,10 +207,32 @@ def _delete(change: Change, assistant_id: int, item_id: int) -> list[str]:
     change.session.execute(
         update(JobItem)
         .where(about)
-        .values(name="", external_id=None, attributes={}, size=0, upload=None, error_message=None)
-    )
+        .values(
+            name="", external_id=None, attributes={}, size=0, upload=None, content_hash=None,
+            error_message=None,
+        )
+    )  # fmt: skip
+    for job_id in closed:
+        jobs.finish_if_complete(change.session, job_id)
     note_deletion(change.session)
     return [f"{job_id}/{upload}" for job_id, upload in uploads]
+
+
+def _meant_for(document: Document, before: int) -> ColumnElement[bool]:
+    """Uploads accepted before that item that belong to no document, but were meant to be a version
+    of this one or have its content."""
+    own = select(Job.id).where(
+        Job.assistant_id == document.assistant_id, Job.kind == JobKind.INGEST
+    )
+    same = JobItem.content_hash == document.content_hash
+    if document.external_id is not None:
+        same = or_(same, JobItem.external_id == document.external_id)
+    return and_(
+        JobItem.state.in_((*jobs.OPEN, ItemState.FAILED)),
+        JobItem.id < before,
+        same,
+        JobItem.job_id.in_(own),
+    )
 
 
 def _close(session: Session, job_id: str, generations: int) -> None:

@@ -59,6 +59,7 @@ class VectorIndex:
         self.unsaved_changes = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._load()
+        self._highest = int(self.ids().max(initial=-1))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -79,10 +80,13 @@ class VectorIndex:
             raise ValueError(f"{vectors.shape} vectors for {len(ids)} ids of {self._dimension}")
         if len(ids) == 0:
             return
-        if np.isin(ids, self.ids()).any() or len(np.unique(ids)) != len(ids):
+        # New ids are higher than all that were, save where a rebuild fills a gap.
+        held = self.ids() if ids.min() <= self._highest else []
+        if np.isin(ids, held).any() or len(np.unique(ids)) != len(ids):
             raise ValueError("an id is in the index already")
         with self._guard:
             self._index.add_with_ids(vectors, ids)
+        self._highest = max(self._highest, int(ids.max()))
         self.unsaved_changes += len(ids)
 
     def remove(self, ids: Ids) -> int:

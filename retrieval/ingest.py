@@ -168,6 +168,8 @@ class Ingester:
             if self._closing.wait(SETTLING_SECONDS):
                 raise WorkerClosedError
         with store.changing() as change:
+            if not jobs.is_running(change.session, item.id):
+                return True  # it was erased meanwhile, and its file with it
             stored = change.match(digest, item.external_id)
             if stored is not None:
                 self._finish(change, item, stored, 0)
@@ -280,6 +282,8 @@ class Ingester:
             return
         try:
             with store.changing() as change:
+                if not jobs.is_running(change.session, item.id):
+                    return  # it was erased meanwhile, and its file with it
                 stored = change.put(parsed.document, vectors)
                 self._finish(change, item, stored, len(parsed.document.passages))
         except DuplicateContentError as error:

@@ -15,12 +15,16 @@ from storage.declarative import now
 from storage.example_tables import PersonalKind
 from storage.node_tables import ItemState, Job, JobItem, JobKind, JobState
 
+OPEN = (ItemState.PENDING, ItemState.RUNNING)
 FINISHED = (ItemState.DONE, ItemState.DUPLICATE, ItemState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An accepted file: its durable copy below the uploads folder, or why there is none."""
+    """An accepted file: its durable copy below the uploads folder, or why there is none.
+
+    `content_hash` is the SHA-256 of its bytes, by which an erasure finds it while it waits.
+    """
 
     name: str
     path: Path | None
@@ -28,6 +32,7 @@ class Upload:
     external_id: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     error: tuple[str, str] | None = None
+    content_hash: bytes | None = None
 
 
 def new_id() -> str:
@@ -46,6 +51,7 @@ def create_ingest(session: Session, job_id: str, assistant_id: int, files: Seque
             external_id=file.external_id,
             attributes=file.attributes,
             upload=None if file.path is None else file.path.name,
+            content_hash=file.content_hash,
             state=ItemState.PENDING if file.error is None else ItemState.FAILED,
             error_code=file.error[0] if file.error else None,
             error_message=file.error[1] if file.error else None,
@@ -132,8 +138,9 @@ def claim(session: Session, kind: JobKind = JobKind.INGEST, after: int = 0) -> J
         select(JobItem)
         .join(Job)
         .where(Job.kind == kind, JobItem.state == ItemState.PENDING)
-        # Ids ascend in the order of acceptance, times only to the second.
-        .order_by(JobItem.id <= after, JobItem.id)
+        # Ids ascend in the order of acceptance, times only to the second; and they are the order
+        # of the index, where an expression would have all that wait sorted.
+        .order_by(*[JobItem.id <= after] if after else (), JobItem.id)
         .options(selectinload(JobItem.job))
         .limit(1)
     ).one_or_none()
@@ -149,12 +156,18 @@ def recover(session: Session) -> None:
     session.execute(update(JobItem).where(running).values(state=ItemState.PENDING, chunks_done=0))
 
 
+def is_running(session: Session, item_id: int) -> bool:
+    """Whether an item that was claimed is still to be done; an erasure may have closed it."""
+    item = session.get(JobItem, item_id)
+    return item is not None and item.state is ItemState.RUNNING
+
+
 def fail(
     session: Session, item_id: int, code: str, message: str, document_id: str | None = None
 ) -> None:
-    """Close an item with the reason and the document that it is about, if there is one."""
+    """Close an item that is open with the reason and the document that it is about, if any."""
     item = session.get(JobItem, item_id)
-    if item is not None:
+    if item is not None and item.state not in FINISHED:
         item.state = ItemState.FAILED
         item.document_id = document_id
         item.error_code = code
@@ -185,12 +198,12 @@ def finish_if_complete(session: Session, job_id: str) -> bool:
 def uploads_in_use(session: Session) -> set[tuple[str, str]]:
     """The (folder, file) of every upload that is still to be ingested; folders are named by job."""
     rows = session.execute(
-        select(JobItem.job_id, JobItem.upload).where(JobItem.state.not_in(FINISHED))
+        select(JobItem.job_id, JobItem.upload).where(JobItem.state.in_(OPEN))
     )
     return {(job_id, upload) for job_id, upload in rows if upload is not None}
 
 
 def pending_bytes(session: Session) -> int:
     """Bytes of uploads that wait to be ingested."""
-    waiting = JobItem.state.in_((ItemState.PENDING, ItemState.RUNNING))
+    waiting = JobItem.state.in_(OPEN)
     return session.scalar(select(func.coalesce(func.sum(JobItem.size), 0)).where(waiting)) or 0

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from retrieval import conversations, fusion_weight, jobs, lexical
+from retrieval import conversations, documents, fusion_weight, jobs, lexical
 from retrieval.embedding import Embedder, Vectors
 from retrieval.erase import Eraser
 from retrieval.index import VectorIndex
@@ -200,11 +200,16 @@ class Library:
         return done
 
     def count(self, assistant_id: int) -> tuple[int, int]:
-        """Documents and passages of an assistant."""
-        return self._stores[assistant_id].count()
+        """Documents and passages of an assistant; none of one that is not there."""
+        with self._database.read() as session:
+            return documents.count(session, assistant_id)
 
     def learn_weight(self, assistant_id: int, questions: Sequence[fusion_weight.Question]) -> float:
-        """Fit the mixture of dense and lexical scores on labelled questions."""
+        """Fit the mixture of dense and lexical scores on labelled questions.
+
+        Raises:
+            KeyError: there is no such assistant.
+        """
         return fusion_weight.learn_from_labels(
             self._database, self.searcher, assistant_id, questions
         )
@@ -220,8 +225,8 @@ class Library:
             own = select(Chunk.id, Chunk.document_id).where(
                 Chunk.assistant_id == assistant_id, Chunk.id.in_(ids)
             )
-            documents: dict[int, str] = dict(session.execute(own).all())
-        return [[documents[i] for i, _ in hits if i in documents] for hits in found]
+            held: dict[int, str] = dict(session.execute(own).all())
+        return [[held[i] for i, _ in hits if i in held] for hits in found]
 
     def purge_conversations(self) -> None:
         """Erase conversations that are older than their owner wants them kept."""

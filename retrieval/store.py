@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from retrieval import chunking, lexical
@@ -239,17 +239,6 @@ class AssistantStore:
                 absent = set(some.tolist())
                 fresh = [row for row in rows if row.id in absent]
                 self.index.add(np.array([row.id for row in fresh], np.int64), _vectors(fresh))
-
-    def count(self) -> tuple[int, int]:
-        """Documents and passages in the database."""
-        with self._database.read() as session:
-            documents = session.scalar(
-                select(func.count()).where(Document.assistant_id == self.assistant_id)
-            )
-            chunks = session.scalar(
-                select(func.count()).where(Chunk.assistant_id == self.assistant_id)
-            )
-        return documents or 0, chunks or 0
 
 
 def _describe(document: Document, new: NewDocument) -> None:

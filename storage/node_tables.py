@@ -177,7 +177,8 @@ class JobItem(Base):
     attributes: Mapped[dict[str, Any]] = mapped_column(default=dict)
     upload: Mapped[str | None]
     size: Mapped[int] = mapped_column(default=0)
-    state: Mapped[ItemState] = mapped_column(default=ItemState.PENDING)
+    content_hash: Mapped[bytes | None]
+    state: Mapped[ItemState] = mapped_column(default=ItemState.PENDING, index=True)
     chunks: Mapped[int | None]
     chunks_done: Mapped[int] = mapped_column(default=0)
     document_id: Mapped[str | None] = mapped_column(index=True)

@@ -16,6 +16,10 @@ from pydantic_settings import (
 
 MEBIBYTE = 1 << 20
 PACKAGED = "packaged"
+# Cosine similarity (all-MiniLM-L6-v2) that the best passage must reach. Measured: 26 of 27 everyday
+# questions about eleven short notes reach it, as do 97 % of fairytaleqa's and 99 % of medquad's
+# with their gold passage; 25 of 27 questions on other subjects stay below.
+RELEVANT_COSINE = 0.25
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -92,6 +96,7 @@ class NodeSettings(ServerSettings):
     max_rows: int = Field(default=4, ge=1)
     queue_size: int = Field(default=16, ge=0)
     passages: int = Field(default=5, ge=1, le=50)
+    relevant_cosine: float = Field(default=RELEVANT_COSINE, ge=-1, le=1)
 
     max_file_bytes: int = Field(default=100 * MEBIBYTE, ge=1)
     max_expanded_bytes: int = Field(default=400 * MEBIBYTE, ge=1)

@@ -64,7 +64,10 @@ class Node:
             with new_private(path) as stream:
                 stream.write(content)
             external_id = external_ids[position] if external_ids else None
-            uploads.append(Upload(name, path, len(content), external_id, attributes or {}))
+            digest = hashlib.sha256(content).digest()
+            uploads.append(
+                Upload(name, path, len(content), external_id, attributes or {}, None, digest)
+            )
         sync(folder)
         sync(folder.parent)
         self.library.accept(job_id, assistant_id, uploads)

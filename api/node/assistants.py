@@ -16,6 +16,7 @@ from api.node.auth import (
     NodeOwner,
     OwnedAssistant,
     Owner,
+    unknown_assistant,
     visible,
     visible_assistants,
 )
@@ -140,7 +141,10 @@ def learn_weight(
 ) -> AssistantBody:
     """Learn the mixture of dense and lexical scores from questions and their documents."""
     questions = [Question(one.question, frozenset(one.document_ids)) for one in labelled.questions]
-    models.library.learn_weight(assistant.id, questions)
+    try:
+        models.library.learn_weight(assistant.id, questions)
+    except KeyError as error:  # it is being deleted
+        raise unknown_assistant(assistant.name) from error
     with node.database.read() as session:
         return _body(models, visible(session, owner, assistant.name))
 

@@ -131,10 +131,14 @@ def visible(session: Session, principal: Principal, name: str) -> Assistant:
         query = query.where(Assistant.id.in_(principal.assistant_ids))
     assistant = session.scalars(query).one_or_none()
     if assistant is None:
-        raise ApiError(
-            404, "model_not_found", f"there is no assistant {name!r} for this key", param="model"
-        )
+        raise unknown_assistant(name)
     return assistant
+
+
+def unknown_assistant(name: str) -> ApiError:
+    """The refusal for one that the key may not see, that is not there or is being deleted."""
+    message = f"there is no assistant {name!r} for this key"
+    return ApiError(404, "model_not_found", message, param="model")
 
 
 def visible_assistants(session: Session, principal: Principal) -> list[Assistant]:

@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Request
@@ -59,6 +59,7 @@ router = APIRouter(
 DISCONNECT_POLL_SECONDS = 0.2
 # Characters; more than any context that a generator here has.
 LONGEST_CONVERSATION = 400_000
+Result = TypeVar("Result")
 ChatId = Annotated[str | None, Header(alias="X-OpenWebUI-Chat-Id", max_length=300)]
 
 
@@ -82,9 +83,9 @@ async def complete(
     wanted, passages, keeper = await to_thread.run_sync(
         _prepare, node, models, caller, chat, chat_id
     )
-    events = answer(models.engine, wanted, passages)
+    events = answer(models.engine, wanted, passages, node.settings.relevant_cosine)
     try:
-        started = await anext(events)
+        started = await _while_heard(request, anext(events))
     except EngineError as error:
         raise _refusal(error) from error
     if not isinstance(started, AnswerStarted):
@@ -99,7 +100,7 @@ async def complete(
         stream = _stream(events, started, chat, completion_id, keep)
         return StreamingResponse(stream, media_type="text/event-stream", headers=_NO_BUFFER)
     try:
-        final = await _whole(events, request)
+        final = await _while_heard(request, _whole(events))
         reason = _reason(final.finish_reason)
     except EngineError as error:
         raise _refusal(error) from error
@@ -165,17 +166,18 @@ def _passages(
     return tuple(hits)
 
 
-async def _whole(events: AsyncGenerator[AnswerEvent, None], request: Request) -> Answer:
-    """The last event; a client that hangs up ends the generation."""
+async def _whole(events: AsyncGenerator[AnswerEvent, None]) -> Answer:
+    """The last event."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Answer):
+                return event
+    raise RuntimeError("an answer ended without its last event")
 
-    async def read() -> Answer:
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Answer):
-                    return event
-        raise RuntimeError("an answer ended without its last event")
 
-    reading = asyncio.create_task(read())
+async def _while_heard(request: Request, work: Awaitable[Result]) -> Result:
+    """What `work` gives; a client that hangs up ends it, and with it the generation."""
+    reading = asyncio.ensure_future(work)
     try:
         while not reading.done():
             await asyncio.wait([reading], timeout=DISCONNECT_POLL_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shutil
@@ -62,7 +63,10 @@ class DocumentList(BaseModel):
 
 
 class PassageList(BaseModel):
+    """`next_after` is the `after` of the next page; null on the last."""
+
     data: list[PassageBody]
+    next_after: int | None
 
 
 class Erasure(BaseModel):
@@ -126,14 +130,23 @@ def get_document(node: NodeDep, assistant: OwnedAssistant, document_id: Document
 
 
 @router.get("/{document_id}/passages")
-def get_passages(node: NodeDep, assistant: OwnedAssistant, document_id: DocumentId) -> PassageList:
-    """What the node keeps of a document's text, in order."""
+def get_passages(
+    node: NodeDep,
+    assistant: OwnedAssistant,
+    document_id: DocumentId,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[int, Query(ge=-1, le=2**31, description="a passage's position")] = -1,
+) -> PassageList:
+    """A page of what the node keeps of a document's text, in order."""
     with node.database.read() as session:
         found = documents.get(session, assistant.id, document_id)
         if found is None:
             raise _unknown(document_id)
-        chunks = documents.passages(session, assistant.id, document_id)
-    return PassageList(data=[passage_body(chunk, found[0]) for chunk in chunks])
+        chunks = documents.passages(
+            session, assistant.id, document_id, limit=limit + 1, after=after
+        )
+    shown = [passage_body(chunk, found[0]) for chunk in chunks[:limit]]
+    return PassageList(data=shown, next_after=shown[-1].position if len(chunks) > limit else None)
 
 
 @router.put(
@@ -315,11 +328,12 @@ def _store(
             f"{settings.max_file_bytes / MEBIBYTE:,.0f} MiB are accepted"
         )
         return Upload(name, None, file.size or 0, external_id, attributes, ("too_large", message))
-    size = 0
+    size, digest = 0, hashlib.sha256()
     with new_private(path) as target:
         while piece := file.file.read(COPIED_AT_ONCE):
+            digest.update(piece)
             size += target.write(piece)
-    return Upload(name, path, size, external_id, attributes)
+    return Upload(name, path, size, external_id, attributes, content_hash=digest.digest())
 
 
 def _unknown(document_id: str) -> ApiError:

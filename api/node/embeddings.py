@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from api.errors import ApiError, responses
@@ -47,10 +47,8 @@ class EmbeddingList(BaseModel):
     usage: EmbeddingUsage
 
 
-@router.post("")
-def embed(
-    node: NodeDep, models: ModelsDep, caller: Caller, request: EmbeddingRequest
-) -> EmbeddingList:
+@router.post("", response_model=EmbeddingList)
+def embed(node: NodeDep, models: ModelsDep, caller: Caller, request: EmbeddingRequest) -> Response:
     """Unit vectors of texts; base64 is of little-endian float32."""
     embedder = models.embedder
     if request.model != embedder.name:
@@ -66,17 +64,20 @@ def embed(
     texts = _texts(request)
     vectors = embedder.passages(texts)
     tokens = embedder.count_tokens(texts)
-    data = [
+    usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
+    frame = EmbeddingList(model=request.model, data=[], usage=usage).model_dump_json()
+    # A large answer takes a while to spell: in this thread, and one vector at a time, since one
+    # call would keep the interpreter from the event loop for as long.
+    data = ",".join(
         Embedding(
             index=index,
             embedding=base64.b64encode(vector.astype("<f4").tobytes()).decode()
             if request.encoding_format == "base64"
             else vector.tolist(),
-        )
+        ).model_dump_json()
         for index, vector in enumerate(vectors)
-    ]
-    usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return EmbeddingList(model=request.model, data=data, usage=usage)
+    )
+    return Response(frame.replace('"data":[]', f'"data":[{data}]'), media_type="application/json")
 
 
 def _texts(request: EmbeddingRequest) -> list[str]:

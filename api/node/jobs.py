@@ -95,7 +95,8 @@ def job_body(job: Job) -> JobBody:
 def _item(item: JobItem) -> ItemBody:
     error = None
     if item.error_code is not None:
-        error = ItemError(code=item.error_code, message=item.error_message or "")
+        message = item.error_message or "it was erased with its document"
+        error = ItemError(code=item.error_code, message=message)
     return ItemBody.of(item, passages=item.chunks, passages_done=item.chunks_done, error=error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hmac
 import secrets
 import tempfile
@@ -102,6 +103,11 @@ class Node:
         engine = open_engine(settings)
         self.federation.start(settings, embedder, library, engine, participate=participate)
         self.personal.start(settings, embedder, library, engine)
+        # A full collection over all that a model's libraries have made would stop every thread, and
+        # the event loop with them, for a tenth of a second.
+        gc.collect()
+        gc.freeze()
+        self._resources.callback(gc.unfreeze)
         self.models = Models(embedder, library, engine)
         return self.models
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.bodies import RowBody
 from api.errors import ApiError, responses
-from api.node.auth import Caller, ModelsDep, NodeDep, visible
+from api.node.auth import Caller, ModelsDep, NodeDep, unknown_assistant, visible
 from api.node.node import Models
 from retrieval import documents
 from retrieval.filters import FilterError
@@ -91,11 +91,14 @@ def find(
     where: dict[str, Any] | None,
     mode: Literal["hybrid", "dense", "lexical"] = "hybrid",
 ) -> list[Hit]:
-    """Search on behalf of an endpoint: what is wrong with a filter becomes a 400."""
+    """Search on behalf of an endpoint: what is wrong with a filter becomes a 400, and an assistant
+    that is deleted meanwhile a 404."""
     try:
         return models.library.searcher.search(assistant.id, query, k=limit, mode=mode, where=where)
     except FilterError as error:
         raise ApiError(400, "invalid_filter", str(error), param="filter") from error
+    except KeyError as error:
+        raise unknown_assistant(assistant.name) from error
 
 
 def result(hit: Hit) -> Result:

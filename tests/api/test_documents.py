@@ -143,6 +143,27 @@ def test_paging_covers_everything_once(owner: httpx.Client, assistant: str, uplo
     assert sorted(seen) == [f"{n}.md" for n in range(7)]
 
 
+def test_passages_come_in_pages_in_order(
+    owner: httpx.Client, assistant: str, upload: Upload
+) -> None:
+    sections = "".join(f"# Part {n}\n\nThe loom has a part number {n}.\n\n" for n in range(60))
+    document = upload(assistant, {"a.md": sections.encode()})["items"][0]["document_id"]
+    path = f"/v1/assistants/{assistant}/documents/{document}"
+    seen: list[int] = []
+    page = owner.get(f"{path}/passages").json()
+    assert len(page["data"]) == 50
+    while True:
+        seen += [passage["position"] for passage in page["data"]]
+        if page["next_after"] is None:
+            break
+        params = {"after": page["next_after"], "limit": 7}
+        page = owner.get(f"{path}/passages", params=params).json()
+        assert len(page["data"]) <= 7
+    assert seen == list(range(owner.get(path).json()["passages"]))
+    assert len(seen) > 57
+    assert owner.get(f"{path}/passages", params={"limit": 201}).status_code == 400
+
+
 def test_filters_choose_documents(owner: httpx.Client, assistant: str, upload: Upload) -> None:
     upload(assistant, {"a.md": text("red kiln")}, attributes=json.dumps({"year": 2001}))
     upload(assistant, {"b.md": text("blue kiln")}, attributes=json.dumps({"year": 2020}))

@@ -12,16 +12,20 @@ import hashlib
 import json
 import os
 import random
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from sqlalchemy import func, select
 
-from retrieval import jobs
+import retrieval.library as library_module
+from retrieval import index, jobs
 from retrieval.chunking import Chunk as Passage
 from retrieval.embedding import Vectors
 from retrieval.jobs import Upload
@@ -36,6 +40,8 @@ DIMENSION = 16
 EXTERNAL_IDS = [f"paper-{number}" for number in range(12)]
 SNAPSHOT_EVERY = 5
 RECOVERY_SECONDS = 60.0
+HOUSEKEEPING_SECONDS = 0.02
+SNAPSHOT_STEPS = 7
 
 
 class Embedder:
@@ -70,8 +76,10 @@ class Parser:
         pass
 
 
-def work(home: str, journal: str, seed: int) -> None:
-    """Ingest, replace and erase at random until killed."""
+def work(home: str, journal: str, seed: int, step: int | None = None) -> None:
+    """Ingest, replace and erase at random until killed; by itself at this step of a snapshot."""
+    if step is not None:
+        _die_within_a_snapshot(step)
     chosen = random.Random(seed)
     with opened(Path(home)) as (database, library), Path(journal).open("a") as log:
         assistant = library.create_assistant("default") if not _assistants(database) else None
@@ -106,9 +114,10 @@ def work(home: str, journal: str, seed: int) -> None:
 
 def inspect(home: str, journal: str, verdict: str) -> None:
     """Open what a kill left, wait until the open jobs are done, and compare with the journal."""
-    problems: list[str] = []
     root = Path(home)
-    with opened(root) as (database, library):
+    # No snapshot tidies up before the look at what opening has left.
+    with opened(root, housekeeping=RECOVERY_SECONDS) as (database, library):
+        problems = [f"orphaned generations: {paths}" for paths in [orphans(root)] if paths]
         _finish_all(database)
         allowed, erased = _expected(Path(journal))
         for assistant_id in _assistants(database):
@@ -123,14 +132,57 @@ def inspect(home: str, journal: str, verdict: str) -> None:
     ]
     problems += [f"left over: {path}" for path in (root / "uploads").iterdir()]
     problems += [f"left over: {path}" for path in root.rglob("*.tmp")]
-    for folder in (root / "indexes").iterdir():
-        if len(list(folder.glob("gen-*"))) > 1:
-            problems.append(f"orphaned generations in {folder}")
     Path(verdict).write_text("\n".join(problems))
 
 
+def orphans(root: Path) -> list[Path]:
+    """Snapshots, whole or not, that are not the current one of their index."""
+    found = []
+    for folder in (root / "indexes").iterdir():
+        current = folder / "CURRENT"
+        name = current.read_text() if current.exists() else None
+        found += [path for path in folder.glob("gen-*") if path.name != name]
+    return found
+
+
+def _die_within_a_snapshot(step: int) -> None:
+    """Have this process killed just before the so-manyeth call by which a snapshot changes a file.
+
+    They are: the index is written (0) and synced, the manifest written, the folder synced (3), its
+    new name synced (4), CURRENT replaced (5), the generation before removed.
+    """
+    left: dict[int, int] = {}  # steps, by the thread that is within a snapshot
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            thread = threading.get_ident()
+            if thread in left:
+                if left[thread] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left[thread] -= 1
+            return change(*given)
+
+        return call
+
+    for module, name in [
+        (faiss, "write_index"), (index, "sync"), (index, "write_private"), (index, "remove"),
+    ]:  # fmt: skip
+        setattr(module, name, counted(getattr(module, name)))
+    snapshot = index.VectorIndex.snapshot
+
+    def watched(own: index.VectorIndex) -> None:
+        left[threading.get_ident()] = step
+        snapshot(own)
+        del left[threading.get_ident()]
+
+    index.VectorIndex.snapshot = watched  # type: ignore[method-assign]
+
+
 @contextmanager
-def opened(root: Path) -> Iterator[tuple[Database, Library]]:
+def opened(
+    root: Path, housekeeping: float = HOUSEKEEPING_SECONDS
+) -> Iterator[tuple[Database, Library]]:
+    library_module.HOUSEKEEPING_SECONDS = housekeeping
     home = NodeHome(root)
     home.create()
     with home.lock():

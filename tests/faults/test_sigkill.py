@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -24,14 +25,20 @@ def kill_and_inspect(tmp_path: Path, times: int, seed: int) -> str:
     home, journal, verdict = tmp_path / "home", tmp_path / "journal", tmp_path / "verdict"
     journal.touch()
     for kill in range(times):
+        # Each second one within a snapshot, step by step: they are too short for chance alone.
+        step = kill // 2 % killed.SNAPSHOT_STEPS if kill % 2 else None
         worker = context.Process(
-            target=killed.work, args=(str(home), str(journal), chosen.randrange(2**32))
+            target=killed.work, args=(str(home), str(journal), chosen.randrange(2**32), step)
         )
         worker.start()
-        time.sleep(chosen.uniform(START_SECONDS, LONGEST_SECONDS))
-        assert worker.exitcode is None, "the worker ended by itself"
-        worker.kill()
+        if step is None:
+            time.sleep(chosen.uniform(START_SECONDS, LONGEST_SECONDS))
+            assert worker.exitcode is None, "the worker ended by itself"
+            worker.kill()
         worker.join()
+        assert worker.exitcode == -signal.SIGKILL
+        if step is not None and step < killed.SNAPSHOT_STEPS - 1:
+            assert killed.orphans(home), f"kill {kill} left nothing of a snapshot"
         verdict.unlink(missing_ok=True)
         inspector = context.Process(
             target=killed.inspect, args=(str(home), str(journal), str(verdict))

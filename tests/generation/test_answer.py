@@ -24,6 +24,7 @@ from generation.prompt import relevant_passages
 from generation.transformers_engine import TransformersEngine
 from generation.weights import ModelFiles
 from retrieval.search import Hit
+from storage.settings import RELEVANT_COSINE
 from tests.generation.passages import CLINIC, GARDEN, HOURS, LIBRARY, PUMP, passage
 
 Asked = tuple[GenerationRequest, tuple[Hit, ...] | None]
@@ -174,8 +175,10 @@ def test_the_threshold_parts_the_towns_questions_from_others(embedder: SentenceT
     vectors = embedder.encode(texts, normalize_embeddings=True)
     cosines = embedder.encode(own + others, normalize_embeddings=True) @ vectors.T
 
-    def found(row: np.ndarray) -> bool:
+    def found(question: str, row: np.ndarray) -> bool:
         ranked = sorted(zip(row.tolist(), texts, strict=True), reverse=True)
-        return bool(relevant_passages([passage(text, dense=dense) for dense, text in ranked]))
+        hits = [passage(text, dense=dense) for dense, text in ranked]
+        return bool(relevant_passages(question, hits, RELEVANT_COSINE))
 
-    assert [found(row) for row in cosines] == [True] * len(own) + [False] * len(others)
+    answered = [found(*one) for one in zip(own + others, cosines, strict=True)]
+    assert answered == [True] * len(own) + [False] * len(others)

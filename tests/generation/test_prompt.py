@@ -181,9 +181,35 @@ def test_relevance_is_decided_by_similarity_and_spares_the_first() -> None:
     first, second, third = (
         passage(text, dense=dense) for text, dense in [("a", 0.1), ("b", 0.4), ("c", 0.2)]
     )
-    assert relevant_passages([first, second, third]) == (first, second)
-    assert relevant_passages([first, third]) == ()
-    assert relevant_passages([]) == ()
+    assert relevant_passages("?", [first, second, third], 0.25) == (first, second)
+    assert relevant_passages("?", [first, third], 0.25) == ()
+    assert relevant_passages("?", [first, third], 0.2) == (first, third)
+    assert relevant_passages("?", [], 0.25) == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "is_named"),
+    [
+        ("What does gx-200 cost?", "Pumps: GX-200, 4 crowns; GX-210, 5 crowns.", True),
+        ("4471b?", "Flanges (4471B/2) are zinc plated.", True),
+        ("What happened in 1998?", "The pier was built in 1998.", True),
+        ("Is version 4.2.10 supported?", "Supported: 4.2.10.", True),
+        ("What does GX-200 cost?", "Pumps: GX-2000, AGX-200.", False),
+        ("What is INV-2023-0091?", "INV-2023-0092 is of May 2023.", False),
+        (
+            "What is 42 in binary, at 10:30, the 2nd time?",
+            "42 boats at 10:30, the 2nd of May.",
+            False,
+        ),
+        ("Which enzyme unwinds DNA?", "An enzyme.", False),
+    ],
+)
+def test_a_passage_that_names_a_code_of_the_question_is_relevant_however_far_its_vector(
+    question: str, text: str, is_named: bool
+) -> None:
+    far, named = passage("First.", dense=0.1), passage(text, dense=0.1)
+    assert relevant_passages(question, [named], 0.25) == ((named,) if is_named else ())
+    assert relevant_passages(question, [far, named], 0.25) == ((far, named) if is_named else ())
 
 
 def test_helper_prompts_of_open_webui_are_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from api.errors import ApiError
+from api.node.auth import visible, visible_assistants
 from retrieval import documents, jobs
 from retrieval.filters import FilterError
 from retrieval.search import MAX_RESULTS, Mode
@@ -73,7 +76,6 @@ def world(make_shelf: MakeShelf) -> World:
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[str, str, Mode, int, Any]:
     """Filters name documents, external ids and owners of any assistant."""
-    fields = st.sampled_from(["owner", "year", "id", "external_id", "name"])
     question = draw(
         st.one_of(st.sampled_from([*TEXTS, *(f"Only {name} knows" for name in NAMES)]), st.text())
     )
@@ -82,10 +84,11 @@ def searches(draw: st.DrawFn) -> tuple[str, str, Mode, int, Any]:
         question,
         draw(st.sampled_from(["dense", "lexical", "hybrid"])),
         draw(st.sampled_from([1, 3, MAX_RESULTS])),
-        draw(st.one_of(st.none(), some_filters(fields, OWN_VALUES))),
+        draw(st.one_of(st.none(), some_filters(FIELDS, OWN_VALUES))),
     )
 
 
+FIELDS = st.sampled_from(["owner", "year", "id", "external_id", "name"])
 OWN_VALUES = st.one_of(
     st.sampled_from(NAMES),
     st.integers(2019, 2026),
@@ -150,7 +153,7 @@ class TestIds:
                     document_id = chunk_id.split(".")[0]
                     with world.shelf.database.read() as session:
                         found = documents.get(session, own, document_id)
-                        chunks = documents.passages(session, own, document_id)
+                        chunks = documents.passages(session, own, document_id, limit=9, after=-1)
                     assert (found is not None) == (asked == name)
                     assert [chunk.public_id for chunk in chunks] == (
                         [chunk_id] if asked == name else []
@@ -182,13 +185,17 @@ class TestIds:
 
     def test_a_store_removes_its_own_documents_only(self, world: World) -> None:
         store = world.shelf.stores[world.holdings["alice"].id]
-        before = store.count()
+        before = self._count(world, "alice")
         theirs = next(iter(world.holdings["bob"].passages)).split(".")[0]
         with store.changing() as change:
             assert change.remove(theirs) == 0
         with world.shelf.database.read() as session:
             assert documents.get(session, world.holdings["bob"].id, theirs) is not None
-        assert store.count() == before
+        assert self._count(world, "alice") == before
+
+    def _count(self, world: World, name: str) -> tuple[int, int]:
+        with world.shelf.database.read() as session:
+            return documents.count(session, world.holdings[name].id)
 
 
 @settings(deadline=None, max_examples=12)
@@ -198,10 +205,13 @@ class TestIds:
         min_size=1, max_size=3,
     ),
     st.sampled_from(TEXTS),
+    st.one_of(st.none(), some_filters(FIELDS, OWN_VALUES)),
 )  # fmt: skip
 def test_whatever_keys_there_are_each_finds_what_its_assistants_hold(
-    world: World, wanted: list[tuple[Scope, set[str] | None]], question: str
+    world: World, wanted: list[tuple[Scope, set[str] | None]], question: str, where: Any
 ) -> None:
+    """As the endpoints go: from a key to the assistants that it may name, and to passages by id."""
+    where = _with_ids(where, world.document_ids)
     with world.shelf.database.write() as session:
         by_name = {one.name: one for one in session.scalars(select(Assistant))}
         tokens = [
@@ -213,21 +223,34 @@ def test_whatever_keys_there_are_each_finds_what_its_assistants_hold(
     for token, (_, names) in zip(tokens, wanted, strict=True):
         with world.shelf.database.read() as session:
             caller = keys.verify(session, token)
-        assert caller is not None
-        own = caller.assistant_ids
-        visible = [one for one in world.holdings.values() if own is None or one.id in own]
-        found = {
-            hit.chunk_id
-            for one in visible
-            for hit in world.shelf.searcher.search(one.id, question, k=MAX_RESULTS, mode="dense")
-        }
-        expected = {
-            chunk_id
-            for name, holding in world.holdings.items()
-            if names is None or name in names
-            for chunk_id in holding.passages
-        }
-        assert found == expected
+            assert caller is not None
+            listed = {one.name for one in visible_assistants(session, caller)}
+            opened = set()
+            for name in NAMES:
+                with suppress(ApiError):
+                    opened.add(visible(session, caller, name).name)
+            readable = {
+                chunk_id
+                for holding in world.holdings.values()
+                for chunk_id in holding.passages
+                if documents.passage(session, caller.assistant_ids, chunk_id) is not None
+            }
+        assert listed == opened == (set(NAMES) if names is None else names)
+        held = [world.holdings[name].passages for name in sorted(opened)]
+        assert readable == {chunk_id for passages in held for chunk_id in passages}
+        for name in opened:
+            holding = world.holdings[name]
+            try:
+                hits = world.shelf.searcher.search(
+                    holding.id, question, k=MAX_RESULTS, mode="dense", where=where
+                )
+            except FilterError:  # it compares a text with a number, say
+                continue
+            assert {hit.chunk_id for hit in hits} == {
+                chunk_id
+                for chunk_id, described in holding.passages.items()
+                if where is None or passes(where, described)
+            }
 
 
 def test_a_passage_belongs_to_the_assistant_of_its_document(world: World) -> None:

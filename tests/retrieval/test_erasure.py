@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy import select
 from retrieval import erase, feedback, jobs
 from retrieval.embedding import Embedder
 from retrieval.library import LibraryError
+from retrieval.parse_worker import ParseWorker
 from storage.database import Database
 from storage.node_tables import Chunk, Document, ItemState, JobState
 from tests.nodes import JOB_SECONDS, Node, files_holding, open_node
@@ -145,6 +148,47 @@ class TestReceipt:
         (folder / "0").write_bytes(content)
         node.library.erase(assistant_id, [document_id], ERASE_SECONDS)
         assert files_holding(everywhere(node), planted.needles()) == set()
+
+    @pytest.mark.parametrize("stalled", [(ParseWorker, "parse"), (Embedder, "passages")])
+    def test_its_uploads_that_are_still_waiting_go(
+        self, node: Node, assistant_id: int, planted: Planted, monkeypatch: pytest.MonkeyPatch,
+        stalled: tuple[type, str],
+    ) -> None:  # fmt: skip
+        content = planted.text()
+        (document_id,) = node.ingest(assistant_id, {"a.md": content}, external_ids=["x"])
+        reached, released = threading.Event(), threading.Event()
+        work = getattr(*stalled)
+
+        def stall(*given: Any) -> Any:
+            reached.set()
+            released.wait()
+            return work(*given)
+
+        monkeypatch.setattr(*stalled, stall)
+        try:
+            closed = [
+                node.send(assistant_id, {f"{planted.word()}.md": text}, external_ids=[external_id])
+                for text, external_id in [
+                    (planted.text(), "x"), (content, None), (content, "y"), (planted.text(), "x"),
+                ]
+            ]  # fmt: skip
+            reached.wait()
+            kept = node.send(assistant_id, {"kept.md": b"Kept."})
+            job = node.library.erase(assistant_id, [document_id], ERASE_SECONDS)
+            assert job.state is JobState.DONE
+            assert files_holding(everywhere(node), planted.needles()) == set()
+            items = [node.job(job_id).items[0] for job_id in closed]
+            assert {(item.state, item.error_code) for item in items} == {
+                (ItemState.FAILED, "erased")
+            }
+            assert all(node.job(job_id).state is JobState.FAILED for job_id in closed)
+            later = node.send(assistant_id, {"a.md": content}, external_ids=["x"])
+        finally:
+            released.set()
+        new = {node.finish(job_id).items[0].document_id for job_id in (kept, later)}
+        assert node.documents(assistant_id) == new
+        assert [node.job(job_id).items[0].error_code for job_id in closed] == ["erased"] * 4
+        until(lambda: not list(node.home.uploads.iterdir()))
 
     def test_many_of_many(self, node: Node, assistant_id: int, planted: Planted) -> None:
         """Enough rows and words that trees of pages are split and merged.

@@ -96,6 +96,21 @@ class TestChanges:
             with pytest.raises(ValueError, match="already"):
                 index.add(again, vectors[:2])
         assert index.ids().tolist() == list(range(20))
+        index.snapshot()
+        with pytest.raises(ValueError, match="already"):
+            open_index(tmp_path).add(ids(19), vectors[:1])
+
+    def test_higher_ids_are_not_compared_with_all_that_are_held(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        index, vectors = filled(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(VectorIndex, "ids", None)
+            index.add(ids(20, 22), vectors[:2])
+        with pytest.raises(ValueError, match="already"):
+            index.add(ids(20), vectors[:1])
+        index.add(ids(21), vectors[:1])
+        assert index.ids().tolist() == list(range(23))
 
     @pytest.mark.parametrize("shape", [(2, DIMENSION - 1), (3, DIMENSION), (DIMENSION,)])
     def test_other_shapes_are_refused(self, tmp_path: Path, shape: tuple[int, ...]) -> None:

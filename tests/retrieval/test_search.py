@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import select
 
 from retrieval import lexical
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, Vectors
 from retrieval.filters import FilterError
 from retrieval.search import CANDIDATES, Hit, Mode
 from storage.node_tables import Assistant, Chunk
-from tests.nodes import new_document
+from tests.nodes import new_document, until
 from tests.retrieval.conftest import MakeShelf, Shelf
 
 FACTS = [
@@ -177,8 +177,13 @@ class TestKinds:
         assert [hit.score for hit in hits] == [-float(len(hit.text)) for hit in hits]
 
 
+CALLERS = 16
+
+
 class TestTogether:
-    def test_many_callers_get_what_one_gets(self, shelf: Shelf) -> None:
+    def test_many_callers_get_what_one_gets(
+        self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         wheres = [None, {"topic": "park"}, {"year": {"$gte": 2021}}]
         modes: list[Mode] = ["dense", "lexical", "hybrid"]
         asked = [(text, mode, where) for text, _ in FACTS[:3] for mode in modes for where in wheres]
@@ -188,8 +193,20 @@ class TestTogether:
             return dump(shelf.searcher.search(1, question, k=10, mode=mode, where=where))
 
         alone = [search(one) for one in asked]
-        with ThreadPoolExecutor(16) as pool:
+        batches: list[int] = []
+        embed = shelf.embedder.questions
+
+        def counted(texts: Sequence[str]) -> Vectors:
+            if not batches:  # the others have come by the time that the first is embedded
+                until(lambda: shelf.searcher._dense._waiting.qsize() == CALLERS - len(texts))
+            batches.append(len(texts))
+            return embed(texts)
+
+        monkeypatch.setattr(shelf.embedder, "questions", counted)
+        with ThreadPoolExecutor(CALLERS) as pool:
             together = list(pool.map(search, asked * 2))
+        assert sum(batches) == len(together)
+        assert CALLERS in (batches[0], batches[0] + batches[1])
         # Texts of a batch are padded to one length, which changes the last digits of a vector.
         for found, expected in zip(together, alone * 2, strict=True):
             assert dict(found) == pytest.approx(dict(expected), abs=1e-4)

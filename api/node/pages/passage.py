@@ -21,9 +21,9 @@ async def open_passage(page: Open, assistant: str, chunk_id: str) -> None:
         around = [cited]
         if page.visitor.role == Scope.OWNER:
             path = f"/v1/assistants/{quote(assistant)}/documents/{quote(cited['document_id'])}"
-            near = range(cited["position"] - AROUND, cited["position"] + AROUND + 1)
-            found = await page.api.get(f"{path}/passages")
-            around = [passage for passage in found["data"] if passage["position"] in near]
+            first = max(0, cited["position"] - AROUND)
+            near = {"after": first - 1, "limit": cited["position"] + AROUND + 1 - first}
+            around = (await page.api.get(f"{path}/passages", **near))["data"]
         _show(cited, around)
 
 

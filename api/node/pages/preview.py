@@ -22,7 +22,7 @@ async def preview(api: Api, assistant: str, document_id: str, position: int = 0)
     """
     path = f"/v1/assistants/{assistant}/documents/{document_id}"
     document = await api.get(path)
-    passages = (await api.get(f"{path}/passages"))["data"]
+    passages = await api.every(f"{path}/passages", limit=200)
     with ui.dialog() as dialog, ui.card().classes("w-full max-w-3xl p-0 gap-0"):
         named(dialog, document["name"])
         with ui.row().classes("w-full items-start no-wrap p-4"):
