@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,9 @@ from starlette.types import ASGIApp, Message, Scope
 VISITOR = "alcove.visitor"
 """Entry of an ASGI scope: the `Visitor` whose key stands for an Authorization header. No client can
 send one, since servers make a scope's entries and none of that name."""
+
+LARGEST_PAGE = 200
+"""Entries of a list that the API gives at once."""
 
 
 class RefusedError(Exception):
@@ -70,6 +73,24 @@ class Api:
             if not more:
                 return found
             query |= more
+
+    async def first(
+        self, path: str, count: int, *, ids: Collection[str] = (), **query: Any
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """The first entries of a list that comes in pages, and whether there are more: `count`, and
+        as many as it takes for those with `ids` to be among them."""
+        found: list[dict[str, Any]] = []
+        missing, after = set(ids), None
+        while len(found) < count or missing:
+            left = count - len(found)
+            limit = min(LARGEST_PAGE, left) if left > 0 else LARGEST_PAGE
+            page = await self.get(path, limit=limit, after=after, **query)
+            found += page["data"]
+            missing -= {entry["id"] for entry in page["data"]}
+            after = page["next_after"]
+            if after is None:
+                return found, False
+        return found, True
 
     @asynccontextmanager
     async def events(

@@ -51,6 +51,10 @@ body.body--dark { color-scheme: dark; }
 :focus-visible { outline: 3px solid #e0a100 !important; outline-offset: 2px; }
 """
 
+BUILD_SECONDS = 60.0
+"""What a page that asks the API before it is shown has for it: a busy node takes its time."""
+
+_EMIT_LEFT = "addEventListener('pagehide', event => event.persisted || emitEvent('left'))"
 _EMIT_IS_DARK = "() => emit(document.body.classList.contains('body--dark'))"
 
 
@@ -83,6 +87,9 @@ def opened(app: FastAPI, sessions: Sessions, request: Request) -> Open:
 def frame(title: str, links: Sequence[Link], brand: str) -> Iterator[None]:
     """A page between its head and its end; what is made in the block is its content."""
     ui.page_title(f"{title} · {brand}")
+    # One that was left is over at once; one whose device sleeps is waited for.
+    ui.on("left", ui.context.client.delete)
+    ui.run_javascript(_EMIT_LEFT)
     ui.add_css(STYLE)
     ui.colors(primary="#14655a", negative="#a4160d", positive="#1d6b36", warning="#8a5a00")
     # None, until somebody chooses: as the system has it.
@@ -120,12 +127,15 @@ def heading(text: str, level: int = 2) -> ui.label:
 @asynccontextmanager
 async def told() -> AsyncIterator[None]:
     """Tells a refusal to whoever looks at the page; one whose session is over signs in again."""
+    # The place of what was pressed may be made anew meanwhile; the page stays.
+    page = ui.context.client
     try:
         yield
     except RefusedError as error:
-        tell(str(error))
+        with page:
+            tell(str(error))
     except SignedOutError:
-        ui.navigate.to(SIGN_IN)
+        page.open(SIGN_IN)
 
 
 def tell(problem: str) -> None:

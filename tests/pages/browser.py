@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 AXE = Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 WIDE, NARROW = (1280, 900), (390, 844)
 """Of a desk and of a phone, in CSS pixels."""
 SERIOUS = ("serious", "critical")
+PATIENCE = 60_000
+"""Milliseconds for what a page shows, on a busy machine."""
+expect.set_options(timeout=PATIENCE)
 
 _OPTIONS = [
     # The tests run as root in containers; the pages are ours.
@@ -27,6 +30,10 @@ _OPTIONS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+_IS_STILL = """() => document.getAnimations().every(
+  one => one.playState !== 'running' || one.effect.getComputedTiming().endTime === Infinity
+)"""
 
 
 @contextmanager
@@ -68,7 +75,8 @@ class Visit:
         self.page.wait_for_function("window.did_handshake")
 
     def violations(self) -> list[str]:
-        """What axe-core finds serious or critical in the page as it is now."""
+        """What axe-core finds serious or critical in the page once what fades in is there."""
+        self.page.wait_for_function(_IS_STILL)
         self.page.evaluate(AXE.read_text())
         found: dict[str, Any] = self.page.evaluate(
             "axe.run(document, {resultTypes: ['violations']})"
@@ -79,6 +87,24 @@ class Visit:
             if violation["impact"] in SERIOUS
             for node in violation["nodes"]
         ]
+
+    def tab_to(self, wanted: Locator, key: str = "Tab") -> None:
+        """Press a key until the focus is there."""
+        for _ in range(40):
+            self.page.keyboard.press(key)
+            if wanted.evaluate("element => element === document.activeElement"):
+                return
+        raise AssertionError(f"{key} does not lead to {wanted}")
+
+    def shows(self, secret: str) -> bool:
+        """Whether it is anywhere on the page, in a field too."""
+        shown: bool = self.page.evaluate(
+            """secret => document.documentElement.outerHTML.includes(secret) ||
+              [...document.querySelectorAll('input, textarea')].some(
+                field => field.value.includes(secret))""",
+            secret,
+        )
+        return shown
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than its window."""
@@ -107,6 +133,7 @@ def visit(
         accept_downloads=True,
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     visiting = Visit(url, page)
     own = urlsplit(url).netloc
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -35,8 +34,7 @@ from tests.coordinators import admit, noisy_vector
 from tests.federation.participant.plans import BASIS, SIZE, make_plan
 from tests.federation.participant.sites import LearningSite, learning_site, until
 from tests.nodes import open_database
-from tests.pages.conftest import ServedNode
-from tests.served import alcove_json, start_node
+from tests.pages.nodes import ServedNode, served_node
 
 HOSTILE = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>"
 PEERS = ("East surgery", HOSTILE)
@@ -80,21 +78,6 @@ def federated_node(folder: Path, base_model: str) -> Iterator[FederatedNode]:
         yield FederatedNode(node, site, membership, planted)
 
 
-@contextmanager
-def served_node(folder: Path, prepare: Callable[[Path], None]) -> Iterator[ServedNode]:
-    """A new node; `prepare` is called with its folder before it is served."""
-    folder.mkdir()
-    home = folder / "home"
-    key = alcove_json("node", "init", "--home", str(home))["key"]
-    prepare(home)
-    process, url = start_node(home)
-    try:
-        yield ServedNode(home, url, key)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
 def enrol(stack: ExitStack, site: LearningSite, name: str) -> Participant:
     """Another participant of a coordinator, approved."""
     http = stack.enter_context(httpx.Client(base_url=site.url, timeout=60))
@@ -111,6 +94,7 @@ def plant(root: Path, plan: FederationPlan) -> None:
     with open_database(NodeHome(root).database) as database:
         with database.write() as session:
             session.add(_former_membership(key))
+            session.add(_revoked_membership(key))
             session.flush()
             for one, shown_as in ((plan, plan.federation), (foreign, HOSTILE)):
                 session.add(
@@ -141,6 +125,18 @@ def _former_membership(key: Ed25519PrivateKey) -> Membership:
         name=HOSTILE,
         identity="1d" * 32,
         state=MembershipState.LEFT,
+        created_at=FIRST,
+    )
+
+
+def _revoked_membership(key: Ed25519PrivateKey) -> Membership:
+    return Membership(
+        id="membership-revoked",
+        url="https://revoked.example",
+        coordinator=public_key_hex(key),
+        name="North clinic",
+        identity="2e" * 32,
+        state=MembershipState.REVOKED,
         created_at=FIRST,
     )
 

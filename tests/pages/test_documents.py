@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import FilePayload, Locator, expect
 
 from tests.pages.browser import NARROW, WIDE, Visit
-from tests.pages.conftest import NewVisit, ServedNode
+from tests.pages.conftest import NewVisit
+from tests.pages.nodes import ServedNode
 from tests.served import wait
 
 pytestmark = pytest.mark.pages
@@ -98,7 +99,7 @@ def test_a_slow_upload_shows_how_far_it_is(
         network = visit.page.context.new_cdp_session(visit.page)
         slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
         network.send("Network.enable")
-        network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": 20_000})
+        network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": 4_000})
         # Long to send and soon read.
         name = "<img src=x onerror='window.hurt = 1'>.html"
         page = f"<p>Rain.</p><!-- {'x' * 90_000} -->"
@@ -144,7 +145,8 @@ def test_what_the_api_refuses_is_named_with_the_reason(
         visit.page.locator("input[type=file]").set_input_files([paper(NAME, "late")])
         problem = visit.page.get_by_role("listitem").filter(has_text="there is no assistant")
         expect(problem).to_contain_text(f"{NAME}: there is no assistant 'papers' for this key")
-        visit.page.get_by_role("button", name="Send again").click()
+        with visit.page.expect_response(lambda answer: answer.request.method == "POST"):
+            visit.page.get_by_role("button", name="Send again").click()
         expect(problem).to_be_visible()
         visit.page.get_by_role("button", name="Leave out").click()
         expect(problem).to_have_count(0)
@@ -185,13 +187,21 @@ def test_documents_are_found_by_name_and_by_text(
         field.press("Enter")
         expect(visit.page.get_by_text("1 document with “tariff” in its name")).to_be_visible()
         expect(visit.page.get_by_role("checkbox")).to_have_count(1)
+        best = visit.page.get_by_role("listitem").filter(has_text="A berth costs 42 crowns.")
+        best.get_by_role("button", name="Tariff.md").click()
+        shown = visit.page.get_by_role("dialog")
+        expect(shown.get_by_role("mark")).to_have_text("A berth costs 42 crowns.")
+        shown.get_by_role("button", name="Close").click()
+        # What was searched before comes too late.
+        field.fill("rain")
+        field.press("Enter")
         field.fill("bronze bell")
         visit.page.get_by_role("button", name="Search", exact=True).click()
         expect(visit.page.get_by_text("No document with “bronze bell”")).to_be_visible()
         best = visit.page.get_by_role("listitem").filter(has_text="The bronze bell rang.")
         best.get_by_role("button", name="log.md").click()
-        shown = visit.page.get_by_role("dialog")
-        expect(shown.get_by_text(f"The bronze bell rang. {HURT}")).to_be_in_viewport()
+        expect(shown.get_by_role("mark")).to_have_text(f"The bronze bell rang. {HURT}")
+        expect(shown.get_by_role("mark")).to_be_in_viewport()
         assert visit.page.evaluate("window.hurt") is None
 
 
@@ -240,11 +250,64 @@ def test_erasing_asks_first_and_leaves_a_receipt(
         dialog.get_by_role("button", name="Close").click()
         expect(visit.page.get_by_text("1 document with 1 passage")).to_be_visible()
         expect(visit.page.get_by_text("2 documents, ")).to_be_visible()
+        expect(visit.page.get_by_text("chosen document")).to_be_hidden()
         assert visit.page.evaluate("window.hurt") is None
         receipt = json.loads(saved.value.path().read_bytes())["result"]["receipt"]
         assert saved.value.suggested_filename == f"{receipt['id']}.json"
-    assert {one["id"] for one in receipt["documents"]} == {ids[NAME], ids["two.md"]}
-    assert [document["name"] for document in listed(node)] == ["three.md"]
+        assert {one["id"] for one in receipt["documents"]} == {ids[NAME], ids["two.md"]}
+        assert [document["name"] for document in listed(node)] == ["three.md"]
+
+        # The button goes with its row, before there is a receipt.
+        visit.page.get_by_role("button", name="Erase three.md").click()
+        dialog.get_by_role("button", name="Erase", exact=True).click()
+        expect(dialog).to_contain_text("Receipt of an erasure", timeout=SLOW)
+        expect(dialog).to_contain_text(f"{ids['three.md']}: 1 passage, 1 vector")
+    assert listed(node) == []
+
+
+def test_what_is_chosen_shown_and_begun_stays_while_files_are_read(
+    visit_node: NewVisit, node: ServedNode, papers: str
+) -> None:
+    upload(node, {f"{number}.md": f"Number {number}." for number in range(51)})
+    with visit_node() as visit:
+        start(visit, node)
+        boxes = visit.page.get_by_role("checkbox")
+        expect(boxes).to_have_count(50)
+        visit.page.get_by_role("button", name="Show more").click()
+        expect(boxes).to_have_count(51)
+        oldest = visit.page.get_by_role("listitem").last.get_by_role("button").first.inner_text()
+        boxes.last.click()
+        visit.page.get_by_role("button", name="Replace 7.md").click()
+        dialog = visit.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Replace “7.md”")
+        visit.page.locator("input[type=file]").first.set_input_files(paper("new.md", "New."))
+        expect(boxes).to_have_count(52, timeout=SLOW)
+        expect(boxes.first).to_have_accessible_name("Choose new.md")
+        expect(boxes.last).to_have_accessible_name(f"Choose {oldest}")
+        expect(boxes.last).to_be_checked()
+        dialog.get_by_role("button", name="Cancel").click()
+        expect(dialog).to_have_count(0)
+        visit.page.get_by_role("button", name="Erase 1 chosen document").click()
+        expect(dialog.get_by_role("heading")).to_have_text(f"Erase “{oldest}”?")
+
+
+def test_the_keyboard_is_enough_to_erase(
+    visit_node: NewVisit, node: ServedNode, papers: str
+) -> None:
+    upload(node, {"one.md": "One."})
+    with visit_node() as visit:
+        start(visit, node)
+        visit.tab_to(visit.page.get_by_role("checkbox", name="Choose one.md"))
+        visit.page.keyboard.press("Space")
+        visit.tab_to(visit.page.get_by_role("button", name="Erase 1 chosen document"))
+        visit.page.keyboard.press("Enter")
+        dialog = visit.page.get_by_role("dialog")
+        visit.tab_to(dialog.get_by_role("button", name="Erase", exact=True))
+        visit.page.keyboard.press("Enter")
+        expect(dialog.get_by_role("button", name="Close")).to_be_focused(timeout=SLOW)
+        visit.page.keyboard.press("Enter")
+        expect(dialog).to_have_count(0)
+    assert listed(node) == []
 
 
 def test_it_is_for_owners(visit_node: NewVisit, node: ServedNode, papers: str) -> None:

@@ -18,7 +18,6 @@ from retrieval.embedding import Embedder
 from tests.federation.participant.plans import make_plan
 from tests.federation.participant.sites import learning_site
 from tests.pages.browser import NARROW, WIDE, Visit, visit
-from tests.pages.conftest import ServedNode
 from tests.pages.federations import (
     HOSTILE,
     ROUNDS,
@@ -26,13 +25,11 @@ from tests.pages.federations import (
     enrol,
     federated_node,
     plant,
-    served_node,
 )
+from tests.pages.nodes import ServedNode, served_node
 
 pytestmark = [pytest.mark.pages, pytest.mark.timeout(400)]
 
-PATIENCE = 60_000
-"""Milliseconds; of a busy machine, and of nodes that look around now and then."""
 JOINED = "What this node has joined"
 SPENT = "Privacy spent"
 POLICY = "What this node agrees to"
@@ -53,9 +50,7 @@ def on_page(
     browser: Browser, node: ServedNode, key: str | None = None, **given: Any
 ) -> Iterator[Visit]:
     """A window on the page, once every part of it is there."""
-    expect.set_options(timeout=PATIENCE)
     with visit(browser, node.url, **given) as opened:
-        opened.page.set_default_timeout(PATIENCE)
         opened.sign_in(key or node.key)
         opened.open("/federation")
         expect(opened.page.get_by_label("Loading")).to_have_count(0)
@@ -154,6 +149,9 @@ def test_an_owner_joins_confirms_peers_pauses_and_leaves(
         expect(dialog(visit)).to_contain_text("What was spent stays spent")
         press(dialog(visit), "Leave")
         expect(part(visit, JOINED)).to_contain_text(f"Left: clinics at {site.url}")
+        expect(part(visit, JOINED)).to_contain_text(
+            "Revoked by the coordinator: a population at https://revoked.example"
+        )
         assert membership()["state"] == "left"
 
 

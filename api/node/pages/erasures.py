@@ -33,23 +33,25 @@ class Erasures:
         """Ask first, erase, and show the receipt."""
         (first, *others) = [document["name"] for document in documents]
         what = f"“{first}”" + (f" and {counted(len(others), 'other document')}" if others else "")
-        agreed = await confirmed(
-            f"Erase {what}?",
-            "The text, its vectors and index entries, and what was learned from it on this node "
-            "are removed from every file. This cannot be undone. You get a receipt.",
-            "Erase",
-        )
-        if agreed is None:
-            return
-        async with told():
-            ids = [document["id"] for document in documents]
-            job = await self._api.send("POST", f"{self._path}/documents/erase", {"ids": ids})
-            await self._on_erased()
-            await self.look()
-            if job["finished_at"] is None:
-                ui.notify("The erasure goes on; its receipt will be listed below.")
-            else:
-                show_receipt(job)
+        # On the page itself: the row whose button asks is gone once its document is.
+        with ui.context.client.content:
+            agreed = await confirmed(
+                f"Erase {what}?",
+                "The text, its vectors and index entries, and what was learned from it on this "
+                "node are removed from every file. This cannot be undone. You get a receipt.",
+                "Erase",
+            )
+            if agreed is None:
+                return
+            async with told():
+                ids = [document["id"] for document in documents]
+                job = await self._api.send("POST", f"{self._path}/documents/erase", {"ids": ids})
+                await self._on_erased()
+                await self.look()
+                if job["finished_at"] is None:
+                    ui.notify("The erasure goes on; its receipt will be listed below.")
+                else:
+                    show_receipt(job)
 
     async def look(self) -> None:
         """List the receipts, and look again while an erasure is under way."""

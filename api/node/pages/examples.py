@@ -26,7 +26,8 @@ class Examples:
     def __init__(self, api: Api, path: str, assistant: str) -> None:
         self._api = api
         self._path = f"{path}/questions"
-        self._after: str | None = None
+        self._wanted = SHOWN_AT_ONCE
+        self._asked = 0
         with ui.card().classes("panel gap-3"):
             heading("Examples")
             ui.label(
@@ -38,35 +39,39 @@ class Examples:
             self._origin.props('no-caps unelevated role=group aria-label="Which examples"')
             self._caption = ui.label().classes("muted").props("role=status")
             self._list = ui.element("ul").classes("w-full list-none p-0 m-0")
-            self._more = ui.button("Show more", on_click=self._add).props("outline no-caps")
+            self._more = ui.button("Show more", on_click=self._show_more)
+            self._more.props("outline no-caps")
 
     async def show(self) -> None:
-        """From the first one on."""
-        await self._add(anew=True)
+        """Those that there are now, as many as before."""
+        self._asked += 1
+        asked = self._asked
+        async with working(self._more):
+            found, is_cut = await self._api.first(
+                self._path, self._wanted, origin=self._origin.value or None
+            )
+            # An answer that a later call has overtaken is not shown.
+            if asked == self._asked:
+                self._show(found, is_cut)
 
     async def _chosen(self) -> None:
-        async with told():
-            await self.show()
+        self._wanted = SHOWN_AT_ONCE
+        await self.show()
 
-    async def _add(self, *, anew: bool = False) -> None:
-        async with working(self._more):
-            page = await self._api.get(
-                self._path, origin=self._origin.value or None, limit=SHOWN_AT_ONCE,
-                after=None if anew else self._after,
-            )  # fmt: skip
-            if anew:
-                # Only now, since two may ask at the same time.
-                self._list.clear()
-            with self._list:
-                for question in page["data"]:
-                    self._entry(question)
-            self._after = page["next_after"]
-            self._more.set_visibility(self._after is not None)
-            shown = len(list(self._list))
-            more = " or more" if self._after is not None else ""
-            self._caption.set_text(
-                counted(shown, "example") + more if shown else "There are none of these yet."
-            )
+    async def _show_more(self) -> None:
+        self._wanted += SHOWN_AT_ONCE
+        await self.show()
+
+    def _show(self, found: list[dict[str, Any]], is_cut: bool) -> None:
+        self._list.clear()
+        with self._list:
+            for question in found:
+                self._entry(question)
+        self._more.set_visibility(is_cut)
+        more = " or more" if is_cut else ""
+        self._caption.set_text(
+            counted(len(found), "example") + more if found else "There are none of these yet."
+        )
 
     def _entry(self, question: dict[str, Any]) -> None:
         text = question["question"]

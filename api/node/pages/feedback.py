@@ -27,7 +27,7 @@ class WaitingFeedback:
         self._api = api
         self._path = f"{path}/feedback"
         self._on_changed = on_changed
-        self._limit = SHOWN_AT_ONCE
+        self._wanted = SHOWN_AT_ONCE
         with ui.card().classes("panel gap-3"):
             heading("Waiting feedback")
             self._caption = ui.label().classes("muted").props("role=status")
@@ -36,9 +36,7 @@ class WaitingFeedback:
             self._more.props("outline no-caps")
 
     async def show(self) -> None:
-        page = await self._api.get(self._path, state="pending", limit=self._limit)
-        found = page["data"]
-        more = page["next_after"] is not None
+        found, more = await self._api.first(self._path, self._wanted, state="pending")
         self._more.set_visibility(more)
         number = f"{len(found)} or more" if more else counted(len(found), "answer")
         self._caption.set_text(
@@ -54,7 +52,7 @@ class WaitingFeedback:
 
     async def _show_more(self) -> None:
         async with working(self._more):
-            self._limit = min(200, self._limit + SHOWN_AT_ONCE)
+            self._wanted += SHOWN_AT_ONCE
             await self.show()
 
     def _entry(self, given: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from api.pages.words import counted, moment, size
 SHOWN_AT_ONCE = 30
 
 
-async def preview(api: Api, assistant: str, document_id: str, position: int = 0) -> None:
-    """Open a dialog with the document; the passage at `position` is brought into view.
+async def preview(api: Api, assistant: str, document_id: str, position: int | None = None) -> None:
+    """Open a dialog with the document; the passage at `position`, if any, is marked in view.
 
     Raises:
         RefusedError, SignedOutError: as `Api`.
@@ -48,21 +48,23 @@ async def preview(api: Api, assistant: str, document_id: str, position: int = 0)
 class _Passages:
     """As many as were asked for, up to the one that was looked for at least."""
 
-    def __init__(self, passages: list[dict[str, Any]], position: int) -> None:
+    def __init__(self, passages: list[dict[str, Any]], position: int | None) -> None:
         self._passages = passages
         self._shown = 0
         self.wanted: ui.label | None = None
         self._column = ui.column().classes("w-full gap-4")
         self._more = ui.button("Show more", on_click=self._show).props("outline no-caps")
-        self._show(position + SHOWN_AT_ONCE, wanted=position)
+        self._show_up_to((position or 0) + SHOWN_AT_ONCE, position)
 
-    def _show(self, up_to: int | None = None, wanted: int = 0) -> None:
-        end = up_to if isinstance(up_to, int) else self._shown + SHOWN_AT_ONCE
+    def _show(self) -> None:
+        self._show_up_to(self._shown + SHOWN_AT_ONCE)
+
+    def _show_up_to(self, end: int, wanted: int | None = None) -> None:
         with self._column:
             for passage in self._passages[self._shown : end]:
                 label = _passage(passage)
-                if wanted and passage["position"] == wanted:
-                    self.wanted = label.classes("cited")
+                if passage["position"] == wanted:
+                    self.wanted = label.classes("cited").props('role="mark"')
         self._shown = min(end, len(self._passages))
         self._more.set_visibility(self._shown < len(self._passages))
 

@@ -39,6 +39,7 @@ class Reading:
         self._path = f"/v1/assistants/{assistant}/jobs"
         self._on_finished = on_finished
         self._items: list[dict[str, Any]] = []
+        self._is_asked = self._is_looking = False
         with ui.column().classes("w-full gap-2") as self._panel:
             self._summary = ui.label().props("role=status").classes("font-semibold")
             self._bar = ui.linear_progress(0, show_value=False).props("rounded")
@@ -50,7 +51,21 @@ class Reading:
         self._timer = ui.timer(LOOK_SECONDS, self.look, active=False, immediate=False)
 
     async def look(self) -> None:
-        """Ask how far everything is, and go on asking while something is open."""
+        """Ask how far everything is, and go on asking while something is open.
+
+        Many files that arrive together are looked at once, and once more for those after."""
+        self._is_asked = True
+        if self._is_looking:
+            return
+        self._is_looking = True
+        try:
+            while self._is_asked:
+                self._is_asked = False
+                await self._look()
+        finally:
+            self._is_looking = False
+
+    async def _look(self) -> None:
         async with told():
             jobs = await self._recent()
             items = [item for job in jobs for item in job["items"]]
