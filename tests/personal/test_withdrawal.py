@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
-from safetensors.numpy import save
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from personal import versions
-from personal.tasks import Trained
-from retrieval import feedback, headings, jobs, personal_examples, questions
+from retrieval import feedback, headings, jobs, questions
 from retrieval.embedding import Embedder
 from retrieval.feedback import NewFeedback
 from retrieval.forget import Forgotten
-from retrieval.query_map import random_basis
 from retrieval.questions import NewQuestion
 from storage.declarative import now
-from storage.example_tables import HiddenHeading, PersonalKind, PersonalVersion
+from storage.example_tables import HiddenHeading
 from tests.personal.towns import PLACES, Town, open_town, question
 
 FEW = PLACES[:6]
@@ -63,24 +58,6 @@ def rated(passage: str, rating: int) -> NewFeedback:
     return NewFeedback(
         rating, completion_id="c-1", question="Who may enter?", ratings={passage: rating}
     )
-
-
-def plant(town: Town, assistant: int) -> PersonalVersion:
-    """Serve a map that changes what is found, as if it had learned from all that there is."""
-    basis = random_basis(384, 32, seed=1)
-    weights = np.random.default_rng(2).standard_normal((32, 384)).astype(np.float32)
-    with town.node.database.write() as session:
-        material = personal_examples.read(
-            session, assistant, PersonalKind.RETRIEVER, town.personal._secret
-        )
-        trained = Trained(save({"basis": basis, "weights": weights}), {}, 0.1, 0.2)
-        model = town.personal._kinds[PersonalKind.RETRIEVER].model
-        version = versions.add(
-            session, assistant, PersonalKind.RETRIEVER, trained, material,
-            shared=None, model=model, is_better=True,
-        )  # fmt: skip
-    town.personal._serve()
-    return version
 
 
 Erasure = Callable[[Session, Town, int], Forgotten]
@@ -149,7 +126,7 @@ def test_an_erasure_says_what_is_off_and_it_is_off_when_it_returns(
     town: Town, assistant: int, erase: Erasure
 ) -> None:
     plain = town.found(assistant, FEW[0])
-    version = plant(town, assistant)
+    version = town.plant(assistant)
     assert town.found(assistant, FEW[0]) != plain
     before = now()
     with town.node.database.write() as session:
@@ -164,7 +141,7 @@ def test_an_erasure_says_what_is_off_and_it_is_off_when_it_returns(
 
 
 def test_the_same_upload_again_leaves_the_adapter_alone(town: Town, assistant: int) -> None:
-    version = plant(town, assistant)
+    version = town.plant(assistant)
     mapped = town.found(assistant, FEW[0])
     with town.node.database.read() as session:
         before = [row.id for row in questions.list_page(session, assistant)]
