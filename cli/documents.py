@@ -9,7 +9,7 @@ import typer
 
 from cli.errors import WRONG_USAGE, CommandError
 from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
-from cli.output import say, show, show_json, show_table, when
+from cli.output import say, show, show_json, show_table, show_withdrawn, when
 
 if TYPE_CHECKING:
     import httpx
@@ -113,4 +113,5 @@ def _show_receipt(receipt: dict[str, Any]) -> None:
         show(f"  removed from: {place}")
     for rest in receipt["not_covered"]:
         show(f"  not covered: {rest}")
+    show_withdrawn(receipt["personal"])
     show(f"  {receipt['adapters']}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
-from cli.output import show, show_json, show_table, when
+from cli.output import show, show_json, show_table, show_withdrawn, when
 
 app = typer.Typer(help="Look through feedback, approve it, erase it.", no_args_is_help=True)
 
@@ -107,15 +107,16 @@ def erase(
 
     with node_client(home, Need.ASSISTANTS) as client:
         if feedback_id is not None:
-            client.delete(assistant_path(assistant, f"/feedback/{feedback_id}"))
-            removed = 1
+            path = assistant_path(assistant, f"/feedback/{feedback_id}")
         else:
             confirm(f"Erase all feedback to {assistant}?", yes)
-            removed = client.delete(assistant_path(assistant, "/feedback")).json()["removed"]
+            path = assistant_path(assistant, "/feedback")
+        erased = client.delete(path).json()
     if as_json:
-        show_json({"removed": removed})
+        show_json(erased)
         return
-    show(f"Entries erased: {removed}.")
+    show(f"Entries erased: {erased['removed']}.")
+    show_withdrawn(erased["personal"])
 
 
 def _decide(home: Path, assistant: str, feedback_id: int, what: str, as_json: bool) -> None:
@@ -130,6 +131,7 @@ def _decide(home: Path, assistant: str, feedback_id: int, what: str, as_json: bo
     number = found["question_id"]
     made = "" if number is None else f"; question {number} was made of it"
     show(f"Feedback {feedback_id} is {found['state']}{made}.")
+    show_withdrawn(found.get("personal", []))
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:

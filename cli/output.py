@@ -93,3 +93,13 @@ def when(seconds: int | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def show_withdrawn(versions: Iterable[dict[str, Any]]) -> None:
+    """Print which personal versions went out of service with what was erased."""
+    for one in versions:
+        after = "" if one["job"] is None else f"; {one['job']} trains the next"
+        show(
+            f"Personal {one['kind']} version {one['version']} is out of service since"
+            f" {when(one['off_at'])}{after}."
+        )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.options import DEFAULT_HOME, AsJson, AssistantName, Home, Yes, confirm, given
-from cli.output import show, show_json, show_table
+from cli.output import show, show_json, show_table, show_withdrawn
 
 app = typer.Typer(help="Add, list, edit and delete questions to learn from.", no_args_is_help=True)
 
@@ -40,6 +40,7 @@ def add(
         show_json(made)
         return
     show(f"{made['stored']} questions are stored.")
+    show_withdrawn(made["personal"])
 
 
 @app.command("list")
@@ -102,6 +103,7 @@ def edit(
         show_json(found)
         return
     show(f"Question {question_id} is replaced.")
+    show_withdrawn(found["personal"])
 
 
 @app.command()
@@ -124,12 +126,12 @@ def delete(
     path = assistant_path(assistant, "/questions")
     with node_client(home, Need.ASSISTANTS) as client:
         if question_id is not None:
-            client.delete(f"{path}/{quoted(question_id)}")
-            removed = 1
+            erased = client.delete(f"{path}/{quoted(question_id)}").json()
         else:
             confirm("Delete all labelled questions" + (f" of {subject}?" if subject else "?"), yes)
-            removed = client.delete(path, params=given(subject=subject)).json()["removed"]
+            erased = client.delete(path, params=given(subject=subject)).json()
     if as_json:
-        show_json({"removed": removed})
+        show_json(erased)
         return
-    show(f"{removed} questions are deleted.")
+    show(f"{erased['removed']} questions are deleted.")
+    show_withdrawn(erased["personal"])

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
+from sqlalchemy.orm import Session
 
 from federation.adapter_spec import AdapterKind
 from personal import versions
@@ -57,7 +58,7 @@ class PersonalAdapters(Protocol):
         ...
 
     def prepare(self, version: PersonalVersion) -> None:
-        """Load what `serve` needs. Raises ValueError or OSError if it does not fit."""
+        """Load what `serve` needs. Raises ValueError or OSError if it cannot be served."""
         ...
 
     def serve(self, version: PersonalVersion) -> None:
@@ -86,6 +87,8 @@ class InService:
         # deleted in between comes into service.
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        # Whose shared version, or model, may have changed since it was last asked for trainings.
+        self._changed = set(PersonalKind)
 
     def withdraw_deleted(self) -> None:
         """Take out of service what the database does not serve any more."""
@@ -102,6 +105,7 @@ class InService:
         adapters = self._kinds.get(PersonalKind(kind.value))
         if adapters is not None:
             with self._lock:
+                self._changed.add(adapters.kind)
                 for assistant_id in adapters.served:
                     adapters.withdraw(assistant_id)
 
@@ -109,7 +113,8 @@ class InService:
         """Put in service what is not yet; whether trainings were asked for.
 
         What was trained beside another shared version or for another model is kept, not served,
-        and is to be trained anew.
+        and is to be trained anew. So is, once for each such change, what was not better beside the
+        old one, or has failed since.
         """
         with self._turn:
             self.withdraw_deleted()
@@ -131,26 +136,39 @@ class InService:
             return
         try:
             adapters.prepare(version)
+            with self._lock:
+                with self._database.read() as session:
+                    version = versions.with_parameters(session, number)
+                if version is not None and version.shared == adapters.shared:
+                    adapters.serve(version)
         except Exception:
-            # One that cannot be loaded must not keep the node from starting.
+            # One that cannot be served must not keep the node from starting.
             log.exception("a personal adapter cannot be served", version=number)
-            return
-        with self._lock:
-            with self._database.read() as session:
-                version = versions.with_parameters(session, number)
-            if version is not None and version.shared == adapters.shared:
-                adapters.serve(version)
 
     def _retire(self) -> bool:
-        with self._database.read() as session:
-            if not any(self._is_stale(version) for version in versions.served(session)):
-                return False
-        with self._database.write() as session:
-            for version in versions.served(session):
-                if self._is_stale(version):
-                    version.state = PersonalState.KEPT
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        try:
+            with self._database.read() as session:
+                if not self._stale(session, changed):
+                    return False
+            with self._database.write() as session:
+                for version in self._stale(session, changed):
+                    if version.state is PersonalState.SERVED:
+                        version.state = PersonalState.KEPT
                     jobs.create_personal(session, version.assistant_id, {version.kind})
+        except Exception:
+            with self._lock:
+                self._changed |= changed
+            raise
         return True
+
+    def _stale(self, session: Session, changed: set[PersonalKind]) -> list[PersonalVersion]:
+        """The versions in place of which another is to be trained: of those that are served, and
+        the newest of the kinds that have changed."""
+        newest = [row for row in versions.newest(session) if row.kind in changed]
+        rows = {row.id: row for row in (*versions.served(session), *newest)}
+        return [row for row in rows.values() if self._is_stale(row)]
 
     def _is_stale(self, version: PersonalVersion) -> bool:
         adapters = self._kinds.get(version.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import safetensors.numpy
 
 from federation.participant.service import FederationService
@@ -70,20 +71,23 @@ class PersonalMaps:
         return trained.after > trained.before
 
     def prepare(self, version: PersonalVersion) -> None:
-        shared = self._federation.shared_map
-        basis = safetensors.numpy.load(version.parameters)["basis"]
-        if shared is not None and basis.tobytes() != shared.query_map.basis.tobytes():
-            raise ValueError("the personal query map is on another basis than the shared one")
+        self._whole(version)
 
     def serve(self, version: PersonalVersion) -> None:
-        shared = self._federation.shared_map
-        tensors = safetensors.numpy.load(version.parameters)
-        weights = tensors["weights"]
-        if shared is not None:
-            weights = shared.query_map.weights + weights
-        whole = QueryMap(tensors["basis"], weights)
-        self._library.searcher.set_personal_map(version.assistant_id, whole)
+        self._library.searcher.set_personal_map(version.assistant_id, self._whole(version))
         self._served[version.assistant_id] = version.id
+
+    def _whole(self, version: PersonalVersion) -> QueryMap:
+        """The shared map and a personal one as one."""
+        shared = self._federation.shared_map
+        own = QueryMap(**safetensors.numpy.load(version.parameters))
+        if shared is None:
+            return own
+        if own.basis.tobytes() != shared.query_map.basis.tobytes():
+            raise ValueError("the personal query map is on another basis than the shared one")
+        with np.errstate(over="ignore"):
+            # A sum that is not finite is no query map.
+            return QueryMap(own.basis, shared.query_map.weights + own.weights)
 
     def withdraw(self, assistant_id: int) -> None:
         self._library.searcher.set_personal_map(assistant_id, None)

@@ -253,12 +253,19 @@ class PersonalService:
                 self._train_soon()
 
     def _changed(self, assistant_id: int) -> set[PersonalKind]:
-        """The adapters that would learn from something else than their newest version did."""
+        """The adapters that would learn from something else than their newest version did, or
+        beside another shared version, or for another model."""
         found = set()
         for kind, adapters in self._kinds.items():
             with self._database.read() as session:
                 material = personal_examples.read(session, assistant_id, kind, self._secret)
-                before = versions.latest_digest(session, assistant_id, kind)
-            if adapters.problem(material) is None and material.digest != before:
+                newest = {(row.assistant_id, row.kind): row for row in versions.newest(session)}
+            last = newest.get((assistant_id, kind))
+            is_same = (
+                last is not None
+                and last.config.get("material") == material.digest
+                and fits(adapters, last)
+            )
+            if not is_same and adapters.problem(material) is None:
                 found.add(kind)
         return found

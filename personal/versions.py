@@ -51,13 +51,12 @@ def lora_of(version: PersonalVersion) -> Lora:
     return read_lora({CONFIG_FILE: config, TENSORS_FILE: version.parameters})
 
 
-def latest_digest(session: Session, assistant_id: int, kind: PersonalKind) -> str | None:
-    """Of the material that the newest version was trained on; None if there is no version."""
-    own = select(PersonalVersion.config).where(
-        PersonalVersion.assistant_id == assistant_id, PersonalVersion.kind == kind
-    )
-    config = session.scalar(own.order_by(PersonalVersion.id.desc()).limit(1))
-    return None if config is None else config.get("material")
+def newest(session: Session) -> list[PersonalVersion]:
+    """The last that was trained of each assistant and kind, whatever came of it, without
+    parameters."""
+    rows = session.scalars(select(PersonalVersion).order_by(PersonalVersion.id))
+    trained = [row for row in rows if not row.config.get("imported")]
+    return list({(row.assistant_id, row.kind): row for row in trained}.values())
 
 
 def switch(session: Session, version: PersonalVersion) -> None:

@@ -27,6 +27,7 @@ class NewTurn:
         question: the last message.
         answer: as it was sent, with its marks.
         passages: (chunk id, document id) of what the generator read; [n] is the nth.
+        earlier: the answers that the conversation sent along, which this one may repeat.
     """
 
     completion_id: str
@@ -35,19 +36,21 @@ class NewTurn:
     question: str
     answer: str
     passages: tuple[tuple[str, str], ...]
+    earlier: tuple[str, ...] = ()
 
 
 def keep(session: Session, assistant_id: int, turn: NewTurn) -> bool:
     """Store a turn if the owner wants that; whether it was stored.
 
-    An answer from a document that was erased meanwhile is not: it may quote it.
+    An answer from a document that was erased meanwhile is not: it may quote it. Nor is one that may
+    repeat an earlier answer which is not kept itself, since nothing tells what that one quoted.
     """
     assistant = session.get(Assistant, assistant_id)
     if assistant is None or assistant.conversation_days is None:
         return False
     read = {document_id for _, document_id in turn.passages}
     own = select(Document.id).where(Document.assistant_id == assistant_id, Document.id.in_(read))
-    if set(session.scalars(own)) != read:
+    if set(session.scalars(own)) != read or not _keeps_earlier(session, assistant_id, turn):
         return False
     session.add(
         ConversationTurn(
@@ -64,6 +67,20 @@ def keep(session: Session, assistant_id: int, turn: NewTurn) -> bool:
         )
     )
     return True
+
+
+def is_first(session: Session, turn: ConversationTurn) -> bool:
+    """Whether no other turn that is kept may have come before it in its chat."""
+    if turn.chat_id is None:
+        return True
+    before = select(ConversationTurn.id).where(
+        ConversationTurn.assistant_id == turn.assistant_id,
+        ConversationTurn.key_id == turn.key_id,
+        ConversationTurn.chat_id == turn.chat_id,
+        ConversationTurn.created_at <= turn.created_at,
+        ConversationTurn.id != turn.id,
+    )
+    return session.scalar(before.limit(1)) is None
 
 
 def kept(assistant_id: int) -> Select[ConversationTurn]:
@@ -122,7 +139,7 @@ def erase_about(session: Session, document_id: str) -> None:
         select(named.id)
         .where(named.id.in_(about))
         .where(named.assistant_id == ConversationTurn.assistant_id)
-        .where(named.key_id == ConversationTurn.key_id)
+        .where(named.key_id.is_not_distinct_from(ConversationTurn.key_id))
         .where(named.chat_id == ConversationTurn.chat_id)
     )
     own = select(ConversationTurn.id).where(or_(ConversationTurn.id.in_(about), same_chat.exists()))
@@ -138,6 +155,20 @@ def expired(session: Session) -> Sequence[str]:
 def purge(session: Session) -> int:
     """Erase what has expired; returns how many turns that were."""
     return _erase(session, expired(session))
+
+
+def _keeps_earlier(session: Session, assistant_id: int, turn: NewTurn) -> bool:
+    earlier = {text.strip() for text in turn.earlier} - {""}
+    if not earlier:
+        return True
+    if turn.chat_id is None:
+        return False
+    own = (
+        kept(assistant_id)
+        .where(ConversationTurn.key_id == turn.key_id, ConversationTurn.chat_id == turn.chat_id)
+        .with_only_columns(ConversationTurn.answer)
+    )
+    return earlier <= {text.strip() for text in session.scalars(own)}
 
 
 def _erase(session: Session, ids: Collection[str]) -> int:

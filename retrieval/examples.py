@@ -23,6 +23,7 @@ from retrieval.chunking import embedded_text
 from retrieval.marks import without_marks
 from storage.database import Database, among
 from storage.example_tables import (
+    FIRST,
     SOURCES,
     Feedback,
     LabelledQuestion,
@@ -184,10 +185,10 @@ class _Material:
         asked = select(RelevantPassage.question_id).where(
             among(RelevantPassage.document_id, subject.documents), RelevantPassage.is_relevant
         )
-        self._labelled = _labelled(session, LabelledQuestion.id.in_(asked))
-        if not feedback:
-            uploaded = QuestionOrigin.UPLOAD
-            self._labelled = [one for one in self._labelled if one.origin is uploaded]
+        # A correction does not say what answers its question.
+        origins = [QuestionOrigin.UPLOAD, *([QuestionOrigin.FEEDBACK] if feedback else ())]
+        wanted = LabelledQuestion.id.in_(asked) & LabelledQuestion.origin.in_(origins)
+        self._labelled = _labelled(session, wanted)
         self._given = _given(session, self._labelled)
         self._documents = frozenset(subject.documents)
         self._hidden = headings.hidden_in(session, subject.documents)
@@ -206,9 +207,10 @@ class _Material:
             yield heading, None, chunks
 
     def _is_told(self, labelled: LabelledQuestion) -> bool:
-        """Whether it is known what was read for the answer; else it may hold any subject's text."""
+        """Whether it is known what was read for the answer and that nothing was said before; else
+        it may hold any subject's text."""
         given = self._given.get(labelled.id)
-        return given is None or SOURCES in given.details
+        return given is None or {SOURCES, FIRST} <= given.details.keys()
 
     def _names(self, labelled: LabelledQuestion) -> set[str]:
         """The documents that a question is about."""

@@ -11,10 +11,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval import conversations, questions
-from retrieval.forget import Forgotten
+from retrieval.forget import Erased, Forgotten
 from retrieval.marks import cited, without_marks
 from storage.database import among, note_deletion
 from storage.example_tables import (
+    FIRST,
     SOURCES,
     ConversationTurn,
     Feedback,
@@ -59,6 +60,7 @@ class NewFeedback:
         corrected_answer: what the answer should have been.
         ratings: 1, -1 or 0 (cited, and nothing said of it) for passages by their ids.
         sources: ids of the passages that [1], [2], ... in the answer stand for, if known.
+        is_first: whether the question is known to have begun its conversation.
         details: what else is kept with it.
     """
 
@@ -71,12 +73,17 @@ class NewFeedback:
     corrected_answer: str | None = None
     ratings: Mapping[str, int] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    is_first: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback) -> Feedback:
+def give(
+    session: Session, assistant_id: int, key: Key | None, new: NewFeedback
+) -> tuple[Feedback, Forgotten]:
     """Store feedback of a key (None: the owner at the node itself), in place of what the same key
-    gave to the same completion before; approve it if the owner trusts the key.
+    gave to the same completion before (see `forget`); approve it if the owner trusts the key.
+
+    The same feedback again stays as it is, so that what the owner decided about it stands too.
 
     Raises:
         FeedbackError: the question is not known, or a passage is none of this assistant's.
@@ -93,9 +100,10 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
     if len(question) > questions.LONGEST_TEXT:
         raise FeedbackError("question", f"more than {questions.LONGEST_TEXT:,} characters")
     completion_id = turn.id if turn is not None else new.completion_id
-    sources = new.sources
+    sources, is_first = new.sources, new.is_first
     known: dict[str, str] = {}
     if turn is not None:
+        is_first = conversations.is_first(session, turn)
         sources = tuple(item.passage for item in turn.passages)
         known = {item.passage: item.document_id for item in turn.passages}
     named = list(dict.fromkeys([*sources, *new.ratings]))
@@ -110,6 +118,8 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
         details["chat_id"] = new.chat_id
     if sources:
         details[SOURCES] = list(sources)
+    if is_first:
+        details[FIRST] = True
     given = Feedback(
         assistant_id=assistant_id,
         key_id=key_id,
@@ -125,8 +135,10 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
             for name in named
         ],
     )
-    if (same := _sent_before(session, given)) is not None:
-        return same
+    same, others = _sent_before(session, given)
+    if same is not None:
+        return same, []
+    forgotten = erase(session, others)
     if key is not None:
         _check_pending(session, key.id)
     session.add(given)
@@ -135,25 +147,21 @@ def give(session: Session, assistant_id: int, key: Key | None, new: NewFeedback)
         # What teaches nothing waits for the owner all the same.
         with suppress(NothingToLearnError):
             approve(session, given)
-    return given
+    return given, forgotten
 
 
-def _sent_before(session: Session, given: Feedback) -> Feedback | None:
-    """What the same key said of the same completion: as it stands if it was the same, so that what
-    the owner decided about it stands too; else it is erased."""
+def _sent_before(session: Session, given: Feedback) -> tuple[Feedback | None, list[int]]:
+    """Whether the same key said the same of the same completion; the ids of what else it said."""
     if given.completion_id is None:
-        return None
+        return None, []
     own = select(Feedback).where(
         Feedback.assistant_id == given.assistant_id,
         Feedback.key_id == given.key_id,
         Feedback.completion_id == given.completion_id,
     )
     before = session.scalars(own.options(selectinload(Feedback.passages))).all()
-    for row in before:
-        if _told(row) == _told(given):
-            return row
-    erase(session, [row.id for row in before])
-    return None
+    same = next((row for row in before if _told(row) == _told(given)), None)
+    return same, [row.id for row in before]
 
 
 def _told(given: Feedback) -> tuple[object, ...]:
@@ -172,16 +180,22 @@ def approve(session: Session, given: Feedback) -> LabelledQuestion:
     up, those that it cites do. Those that were rated down do not. The example's answer is the
     corrected one, or the answer itself if it was rated up.
 
+    A corrected answer of whose passages nothing good was said teaches how to answer from those that
+    it cites, or else from all that were read for it; see `QuestionOrigin`.
+
     Raises:
         NothingToLearnError: no passage that the assistant still has answers the question.
     """
     if given.question_id is not None:
         return session.get_one(LabelledQuestion, given.question_id)
-    ratings = _lesson(given)
+    ratings, origin = _lesson(given), QuestionOrigin.FEEDBACK
+    if not any(ratings.values()) and given.corrected_answer:
+        read = _cited(given) or [item.passage for item in given.passages]
+        ratings, origin = dict.fromkeys(read, True) | ratings, QuestionOrigin.CORRECTION
     if not any(ratings.values()):
         raise NothingToLearnError(
-            "no passage is rated up, and the answer was not both rated up and given with the "
-            "passages that it cites: there is nothing to learn from it"
+            "no passage is rated up, and the answer was neither rated up nor corrected and given "
+            "with the passages that it cites: there is nothing to learn from it"
         )
     documents = _documents(session, given.assistant_id, ratings)
     if not any(ratings[name] for name in documents):
@@ -193,7 +207,7 @@ def approve(session: Session, given: Feedback) -> LabelledQuestion:
         assistant_id=given.assistant_id,
         text=given.question,
         answer=without_marks(answer).strip() or None if answer else None,
-        origin=QuestionOrigin.FEEDBACK,
+        origin=origin,
         relevant=[
             RelevantPassage(document_id=documents[name], passage=name, is_relevant=is_relevant)
             for name, is_relevant in ratings.items()
@@ -208,13 +222,15 @@ def approve(session: Session, given: Feedback) -> LabelledQuestion:
     return made
 
 
-def reject(session: Session, given: Feedback) -> None:
-    """Learn nothing from feedback; an example that was made of it is erased."""
+def reject(session: Session, given: Feedback) -> Forgotten:
+    """Learn nothing from feedback; an example that was made of it is erased, see `forget`."""
+    forgotten: Forgotten = []
     if given.question_id is not None:
-        questions.erase(session, [given.question_id])
+        forgotten = questions.erase(session, [given.question_id])
         given.question_id = None
     given.state = FeedbackState.REJECTED
     session.flush()
+    return forgotten
 
 
 def get(session: Session, assistant_id: int, feedback_id: int) -> Feedback | None:
@@ -249,18 +265,18 @@ def list_page(
     return session.scalars(query.options(selectinload(Feedback.passages))).all()
 
 
-def remove(session: Session, assistant_id: int, feedback_id: int) -> bool:
-    """Erase one with the example that was made of it; whether it was there."""
-    return _remove(session, Feedback.assistant_id == assistant_id, Feedback.id == feedback_id) > 0
+def remove(session: Session, assistant_id: int, feedback_id: int) -> Erased:
+    """Erase one, if it is there, with the example that was made of it."""
+    return _remove(session, Feedback.assistant_id == assistant_id, Feedback.id == feedback_id)
 
 
-def remove_own(session: Session, key_id: str | None, feedback_id: int) -> bool:
+def remove_own(session: Session, key_id: str | None, feedback_id: int) -> Erased:
     """The same on behalf of the key that gave it."""
-    return _remove(session, Feedback.key_id == key_id, Feedback.id == feedback_id) > 0
+    return _remove(session, Feedback.key_id == key_id, Feedback.id == feedback_id)
 
 
-def remove_all(session: Session, assistant_id: int) -> int:
-    """Erase all feedback of an assistant; returns how much there was."""
+def remove_all(session: Session, assistant_id: int) -> Erased:
+    """Erase all feedback of an assistant."""
     return _remove(session, Feedback.assistant_id == assistant_id)
 
 
@@ -283,10 +299,9 @@ def erase(session: Session, ids: Collection[int]) -> Forgotten:
     return forgotten
 
 
-def _remove(session: Session, *which: Any) -> int:
+def _remove(session: Session, *which: Any) -> Erased:
     ids = session.scalars(select(Feedback.id).where(*which)).all()
-    erase(session, ids)
-    return len(ids)
+    return Erased(len(ids), erase(session, ids))
 
 
 def _turn(
@@ -331,10 +346,13 @@ def _check_pending(session: Session, key_id: str) -> None:
 def _lesson(given: Feedback) -> dict[str, bool]:
     """Whether each passage that something was said of answers the question."""
     rated = {item.passage: item.rating > 0 for item in given.passages if item.rating}
-    if rated or given.rating <= 0:
-        return rated
+    return rated if rated or given.rating <= 0 else dict.fromkeys(_cited(given), True)
+
+
+def _cited(given: Feedback) -> list[str]:
+    """The passages that the answer cites, as far as they are known."""
     sources = given.details.get(SOURCES)
     if sources is None:
-        return {item.passage: True for item in given.passages}
+        return [item.passage for item in given.passages]
     numbers = cited(given.answer or "")
-    return {sources[number - 1]: True for number in numbers if 0 < number <= len(sources)}
+    return [sources[number - 1] for number in numbers if 0 < number <= len(sources)]

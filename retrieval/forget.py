@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, or_, select
@@ -23,6 +24,14 @@ from storage.example_tables import (
 Forgotten = list[dict[str, Any]]
 """For each version its kind, its number, when it went out of service, and the job that trains the
 next one, None if it was not served: the part "personal" of an erasure's receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many examples an erasure removed, and what went out of service with them."""
+
+    removed: int
+    personal: Forgotten
 
 
 def forget(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from retrieval.forget import forget
+from retrieval.forget import Erased, forget
 from storage.database import among, note_deletion
 from storage.example_tables import HiddenHeading
 from storage.node_tables import Chunk
@@ -76,21 +76,20 @@ def list_page(
     return [MadeQuestion(below[key][0], text, tuple(below[key])) for key, text in made.items()]
 
 
-def hide(session: Session, assistant_id: int, question_id: str) -> bool:
-    """Have no more questions made from the heading of that passage; False if there is none.
+def hide(session: Session, assistant_id: int, question_id: str) -> Erased:
+    """Have no more questions made from the heading of that passage, if it makes one.
 
     What learned from it is forgotten, as after an erasure.
     """
     passage = _passage(session, assistant_id, question_id)
     if passage is None or question_of(passage.heading) is None:
-        return False
+        return Erased(0, [])
     key = (passage.document_id, passage.heading)
     if session.get(HiddenHeading, key) is not None:
-        return False
+        return Erased(0, [])
     session.add(HiddenHeading(document_id=key[0], heading=key[1]))
-    forget(session, documents=[passage.document_id])
     note_deletion(session)
-    return True
+    return Erased(1, forget(session, documents=[passage.document_id]))
 
 
 def hidden_in(session: Session, documents: Collection[str]) -> set[tuple[str, str]]:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, selectinload
 from retrieval.chunking import embedded_text
 from retrieval.examples import fold_of, marks_of
 from retrieval.headings import hidden_in, question_of
-from storage.example_tables import LabelledQuestion, PersonalKind
+from storage.example_tables import LabelledQuestion, PersonalKind, QuestionOrigin
 from storage.node_tables import Chunk, Document
 
 MOST_EXAMPLES = 2_000
@@ -183,6 +183,8 @@ class _Reader:
     def _read_labelled(self, drafts: dict[str, _Draft]) -> dict[int, set[str]]:
         """Adds the labelled questions; returns the documents that each of them is about."""
         own = select(LabelledQuestion).where(LabelledQuestion.assistant_id == self._assistant_id)
+        if self._kind is PersonalKind.RETRIEVER:
+            own = own.where(LabelledQuestion.origin != QuestionOrigin.CORRECTION)
         loaded = own.options(selectinload(LabelledQuestion.relevant))
         about = {}
         for row in self._session.scalars(loaded.order_by(LabelledQuestion.id)):

@@ -11,7 +11,7 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from retrieval.examples import SUBJECT
-from retrieval.forget import Forgotten, forget
+from retrieval.forget import Erased, Forgotten, forget
 from storage.database import among, note_deletion
 from storage.example_tables import Feedback, LabelledQuestion, QuestionOrigin, RelevantPassage
 from storage.node_tables import Chunk, Document
@@ -70,35 +70,40 @@ def read(value: Any) -> NewQuestion:
     )
 
 
-def add(session: Session, assistant_id: int, questions: Sequence[NewQuestion]) -> int:
-    """Store questions, replacing uploaded ones of the same text and subject; returns how many.
+def add(session: Session, assistant_id: int, questions: Sequence[NewQuestion]) -> Forgotten:
+    """Store questions, replacing uploaded ones of the same text and subject; see `forget`.
 
-    Another subject's question of the same text stays: its row must not follow from this one's.
+    One that is there already stays as it is, with all that learned from it. So does another
+    subject's question of the same text: its row must not follow from this one's.
 
     Raises:
         QuestionError: something relevant is unknown, or belongs to more than one subject.
     """
+    forgotten = []
     for number, new in enumerate(questions, 1):
         where = f"question {number}: "
         relevant = _passages(session, assistant_id, new, where)
         subject = _check_subject(session, new, relevant, where)
-        erase(session, _of_subject(session, assistant_id, new.question, subject))
-        session.add(
-            LabelledQuestion(
-                assistant_id=assistant_id,
-                text=new.question,
-                answer=new.answer,
-                subject=new.subject,
-                relevant=relevant,
-            )
+        made = LabelledQuestion(
+            assistant_id=assistant_id,
+            text=new.question,
+            answer=new.answer,
+            subject=new.subject,
+            relevant=relevant,
         )
-    return len(questions)
+        before = _of_subject(session, assistant_id, new.question, subject)
+        same = next((row for row in before if _said(row) == _said(made)), None)
+        forgotten += erase(session, [row.id for row in before if row is not same])
+        if same is None:
+            session.add(made)
+    return forgotten
 
 
 def edit(
     session: Session, assistant_id: int, question_id: int, new: NewQuestion
-) -> LabelledQuestion | None:
-    """Put `new` in the place of a question, which keeps its id and origin; None if it is not there.
+) -> tuple[LabelledQuestion, Forgotten] | None:
+    """Put `new` in the place of a question, which keeps its id and origin, though it corrects
+    nothing any more; None if it is not there. See `forget`.
 
     Raises:
         QuestionError: as `add`; what came from feedback may name passages of several subjects.
@@ -110,25 +115,26 @@ def edit(
     if old is None:
         return None
     relevant = _passages(session, assistant_id, new, "")
-    if old.origin is QuestionOrigin.UPLOAD or new.subject is not None:
+    is_uploaded = old.origin is QuestionOrigin.UPLOAD
+    if is_uploaded or new.subject is not None:
         _check_subject(session, new, relevant, "")
     given = session.scalar(select(Feedback.id).where(Feedback.question_id == question_id))
     # What learned from the old text must go as if it had been erased.
-    erase(session, [question_id])
+    forgotten = erase(session, [question_id])
     row = LabelledQuestion(
         id=question_id,
         assistant_id=assistant_id,
         text=new.question,
         answer=new.answer,
         subject=new.subject,
-        origin=old.origin,
+        origin=QuestionOrigin.UPLOAD if is_uploaded else QuestionOrigin.FEEDBACK,
         created_at=old.created_at,
         relevant=relevant,
     )
     session.add(row)
     session.flush()
     session.execute(update(Feedback).where(Feedback.id == given).values(question_id=question_id))
-    return row
+    return row, forgotten
 
 
 def list_page(
@@ -137,25 +143,24 @@ def list_page(
     *,
     limit: int | None = None,
     after: int = 0,
-    origin: QuestionOrigin | None = None,
+    origins: Collection[QuestionOrigin] = tuple(QuestionOrigin),
 ) -> list[LabelledQuestion]:
     """At most `limit` questions with ids above `after`, in the order in which they came."""
     own = select(LabelledQuestion).where(
         LabelledQuestion.assistant_id == assistant_id, LabelledQuestion.id > after
     )
-    if origin is not None:
-        own = own.where(LabelledQuestion.origin == origin)
+    own = own.where(LabelledQuestion.origin.in_(origins))
     loaded = own.options(selectinload(LabelledQuestion.relevant)).order_by(LabelledQuestion.id)
     return list(session.scalars(loaded.limit(limit)))
 
 
-def remove(session: Session, assistant_id: int, question_id: int) -> bool:
-    """Remove one; whether it was there."""
-    return _remove(session, assistant_id, LabelledQuestion.id == question_id) > 0
+def remove(session: Session, assistant_id: int, question_id: int) -> Erased:
+    """Remove one, if it is there."""
+    return _remove(session, assistant_id, LabelledQuestion.id == question_id)
 
 
-def remove_all(session: Session, assistant_id: int, subject: str | None) -> int:
-    """Remove all of a subject, or all; returns how many there were."""
+def remove_all(session: Session, assistant_id: int, subject: str | None) -> Erased:
+    """Remove all of a subject, or all."""
     if subject is None:
         return _remove(session, assistant_id)
     return _remove(session, assistant_id, LabelledQuestion.subject == subject)
@@ -174,7 +179,7 @@ def erase_about(session: Session, document_id: str) -> Forgotten:
             RelevantPassage.document_id == document_id,
             or_(
                 RelevantPassage.is_relevant,
-                LabelledQuestion.origin == QuestionOrigin.FEEDBACK,
+                LabelledQuestion.origin != QuestionOrigin.UPLOAD,
             ),
         )
     )
@@ -191,11 +196,10 @@ def erase(session: Session, ids: Collection[int]) -> Forgotten:
     return forgotten
 
 
-def _remove(session: Session, assistant_id: int, *which: Any) -> int:
+def _remove(session: Session, assistant_id: int, *which: Any) -> Erased:
     own = select(LabelledQuestion.id).where(LabelledQuestion.assistant_id == assistant_id, *which)
     ids = session.scalars(own).all()
-    erase(session, ids)
-    return len(ids)
+    return Erased(len(ids), erase(session, ids))
 
 
 def _names(value: Any, name: str, *, fewest: int) -> tuple[str, ...]:
@@ -273,8 +277,16 @@ def _check_subject(
     return named.pop()
 
 
-def _of_subject(session: Session, assistant_id: int, text: str, subject: str) -> set[int]:
-    """Ids of the uploaded questions of this text that belong to a subject."""
+def _said(row: LabelledQuestion) -> tuple[object, ...]:
+    """All that an uploaded line says beside its question."""
+    marks = {(item.document_id, item.passage, item.is_relevant) for item in row.relevant}
+    return row.answer, row.subject, marks
+
+
+def _of_subject(
+    session: Session, assistant_id: int, text: str, subject: str
+) -> Sequence[LabelledQuestion]:
+    """The uploaded questions of this text that belong to a subject."""
     rows = session.execute(
         select(LabelledQuestion.id, Document.id, Document.attributes)
         .join(RelevantPassage, RelevantPassage.question_id == LabelledQuestion.id)
@@ -286,7 +298,9 @@ def _of_subject(session: Session, assistant_id: int, text: str, subject: str) ->
             RelevantPassage.is_relevant,
         )
     )
-    return {number for number, name, given in rows if _subject(name, given) == subject}
+    ids = {number for number, name, given in rows if _subject(name, given) == subject}
+    own = select(LabelledQuestion).where(among(LabelledQuestion.id, ids))
+    return session.scalars(own.options(selectinload(LabelledQuestion.relevant))).all()
 
 
 def _subject(document_id: str, attributes: dict[str, Any]) -> str:

@@ -56,6 +56,8 @@ class FeedbackState(StrEnum):
 
 SOURCES = "sources"
 """In `Feedback.details`: the passages that the answer's marks [1], [2], ... stand for, if known."""
+FIRST = "first"
+"""In `Feedback.details`: the question is known to have begun its conversation."""
 
 
 class Feedback(Base):
@@ -106,10 +108,15 @@ class RatedPassage(Base):
 
 
 class QuestionOrigin(StrEnum):
-    """Where a labelled question comes from; feedback is shared by a separate opt-in only."""
+    """Where a labelled question comes from; feedback is shared by a separate opt-in only.
+
+    A correction is feedback that says how to answer and not by what: its passages are those that
+    the corrected answer was written from, so it teaches the personal generator alone.
+    """
 
     UPLOAD = "upload"
     FEEDBACK = "feedback"
+    CORRECTION = "correction"
 
 
 class LabelledQuestion(Base):

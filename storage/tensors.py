@@ -7,6 +7,9 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+LARGEST_NUMBER = 1e4
+"""No adapter needs larger ones, and sums and products of such stay finite."""
+
 _WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -19,8 +22,8 @@ def read_tensors(data: bytes, largest: int) -> dict[str, NDArray[np.float32]]:
         largest: bytes that the file may have.
 
     Raises:
-        ValueError: it is larger, no safetensors file, or holds a number of another type or one
-            that is not finite.
+        ValueError: it is larger, no safetensors file, or holds a number of another type, one that
+            is not finite or one beyond `LARGEST_NUMBER`.
     """
     if len(data) > largest:
         raise ValueError(f"a file of tensors has at most {largest:,} bytes, not {len(data):,}")
@@ -34,8 +37,11 @@ def read_tensors(data: bytes, largest: int) -> dict[str, NDArray[np.float32]]:
         if dtype not in _WIDTHS:
             raise ValueError(f"tensors are float32, float16 or bfloat16, and {name!r} is {dtype}")
         values = _as_float32(bytes(tensor["data"]), dtype)
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name!r} holds numbers that are not finite")
+        # A comparison with NaN is false, so this refuses what is not finite too.
+        if not (np.abs(values) <= LARGEST_NUMBER).all():
+            raise ValueError(
+                f"{name!r} holds numbers that are not finite, or not within {LARGEST_NUMBER:,.0f}"
+            )
         tensors[name] = values.reshape(shape)
     return tensors
 

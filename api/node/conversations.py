@@ -58,7 +58,7 @@ class Keeper:
     assistant_id: int
     key_id: str | None
     chat_id: str | None
-    question: str
+    messages: Sequence[Message]
 
     @classmethod
     def of(
@@ -69,17 +69,22 @@ class Keeper:
         chat_id: str | None,
         messages: Sequence[Message],
     ) -> Keeper | None:
-        """None where nothing is to be kept: the owner does not want it, a front-end asks for
-        itself, or a conversation goes on without a name."""
-        # Without a chat's name nothing tells where a repeated quotation came from.
-        is_unnamed = chat_id is None and any(turn.role == "assistant" for turn in messages)
-        if assistant.conversation_days is None or is_helper_task(messages) or is_unnamed:
+        """None where nothing is to be kept: the owner does not want it, or a front-end asks for
+        itself."""
+        if assistant.conversation_days is None or is_helper_task(messages):
             return None
-        return cls(node, assistant.id, own_key_id(caller), chat_id, messages[-1].content)
+        return cls(node, assistant.id, own_key_id(caller), chat_id, messages)
 
     def keep(self, completion_id: str, final: Answer) -> None:
-        read = tuple((hit.chunk_id, hit.document_id) for hit in final.passages)
-        turn = NewTurn(completion_id, self.key_id, self.chat_id, self.question, final.text, read)
+        turn = NewTurn(
+            completion_id,
+            self.key_id,
+            self.chat_id,
+            question=self.messages[-1].content,
+            answer=final.text,
+            passages=tuple((hit.chunk_id, hit.document_id) for hit in final.passages),
+            earlier=tuple(turn.content for turn in self.messages if turn.role == "assistant"),
+        )
         with self.node.database.write() as session:
             conversations.keep(session, self.assistant_id, turn)
 

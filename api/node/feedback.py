@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 from sqlalchemy.orm import Session
 
-from api.bodies import Removed, RowBody
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node import open_webui
 from api.node.auth import (
@@ -25,8 +25,10 @@ from api.node.auth import (
 )
 from api.node.node import Node
 from api.node.open_webui import LONGEST_REASON, SHORT, OpenWebUiRating, UnusableRecordError
+from api.node.receipts import ErasedExamples, WithdrawnVersion
 from retrieval import feedback
 from retrieval.feedback import FeedbackError, NewFeedback, NothingToLearnError, TooMuchPendingError
+from retrieval.forget import Erased, Forgotten
 from retrieval.questions import LONGEST_TEXT, MOST_RELEVANT
 from storage.example_tables import Feedback, FeedbackState
 from storage.node_tables import Assistant
@@ -37,6 +39,7 @@ MOST_METADATA = 16
 EXPORTED_AT_ONCE = 200
 
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
+ChunkId = Annotated[str, Field(min_length=1, max_length=100)]
 Rating = Literal[1, -1, 0, "up", "down"]
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
@@ -49,13 +52,14 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 class PassageRating(BaseModel):
     """`rating` 0: the answer cites it, and nothing is said of it."""
 
-    chunk_id: str = Field(min_length=1, max_length=100)
+    chunk_id: ChunkId
     rating: Rating = 0
 
 
 class FeedbackRequest(BaseModel):
     """`question` and `answer` may be left out where the node keeps conversations and
-    `completion_id` is the id of the chat completion. `metadata` as OpenAI has it."""
+    `completion_id` is the id of the chat completion. `sources` are all passages of the answer, in
+    their order: erasing one erases the feedback. `metadata` as OpenAI has it."""
 
     assistant: str | None = Field(default=None, max_length=SHORT)
     model: str | None = Field(default=None, max_length=SHORT)
@@ -66,6 +70,7 @@ class FeedbackRequest(BaseModel):
     reason: str | None = Field(default=None, min_length=1, max_length=LONGEST_REASON)
     corrected_answer: Text | None = None
     passages: list[PassageRating] = Field(default=[], max_length=MOST_RELEVANT)
+    sources: list[ChunkId] = Field(default=[], max_length=MOST_RELEVANT)
     metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=MOST_METADATA)
 
     @model_validator(mode="after")
@@ -101,6 +106,13 @@ class FeedbackBody(RowBody):
     question_id: int | None
 
 
+class ChangedFeedback(FeedbackBody):
+    """`personal`: what learned from an example that is erased with this, and went out of
+    service."""
+
+    personal: list[WithdrawnVersion]
+
+
 class FeedbackList(BaseModel):
     """Newest first. `next_after` is the `after` of the next page; null on the last."""
 
@@ -122,7 +134,7 @@ AnyFeedback = Annotated[
 @router.post("/feedback", status_code=201, responses=responses(429))
 def give_feedback(
     node: NodeDep, caller: Caller, body: AnyFeedback, chat_id: ChatId = None
-) -> FeedbackBody:
+) -> ChangedFeedback:
     """Say what an answer was worth; the same key's earlier feedback to the completion is replaced.
 
     It teaches the assistant nothing before the owner has approved it. A record that Open WebUI
@@ -140,12 +152,13 @@ def give_feedback(
     with node.database.write() as session:
         assistant = visible(session, caller, name)
         try:
-            given = feedback.give(session, assistant.id, own_key(session, caller), new)
+            key = own_key(session, caller)
+            given, forgotten = feedback.give(session, assistant.id, key, new)
         except FeedbackError as error:
             raise ApiError(400, "invalid_feedback", str(error), param=error.field) from error
         except TooMuchPendingError as error:
             raise ApiError(429, "too_much_pending", str(error), retry_after=3_600) from error
-        return _body(given, assistant.name)
+        return _changed(given, assistant, forgotten)
 
 
 @router.get("/feedback")
@@ -160,13 +173,12 @@ def list_own(node: NodeDep, caller: Caller, limit: Limit = 50, after: After = No
     return _page(found, names, limit)
 
 
-@router.delete("/feedback/{feedback_id}", status_code=204)
-def erase_own(node: NodeDep, caller: Caller, feedback_id: FeedbackId) -> Response:
+@router.delete("/feedback/{feedback_id}")
+def erase_own(node: NodeDep, caller: Caller, feedback_id: FeedbackId) -> ErasedExamples:
     """Erase what this key has given, with the example that was made of it."""
     with node.database.write() as session:
-        if not feedback.remove_own(session, own_key_id(caller), feedback_id):
-            raise _unknown(feedback_id)
-    return Response(status_code=204)
+        erased = feedback.remove_own(session, own_key_id(caller), feedback_id)
+    return _erased(erased, feedback_id)
 
 
 @router.get("/assistants/{assistant}/feedback", responses=responses(403))
@@ -201,7 +213,10 @@ def approve_feedback(
 ) -> FeedbackBody:
     """Make an example of it, to be seen among the questions."""
     try:
-        return _decide(node, assistant, feedback_id, feedback.approve)
+        with node.database.write() as session:
+            given = _get(session, assistant, feedback_id)
+            feedback.approve(session, given)
+            return _body(given, assistant.name)
     except NothingToLearnError as error:
         raise ApiError(400, "nothing_to_learn", str(error)) from error
 
@@ -209,28 +224,28 @@ def approve_feedback(
 @router.post("/assistants/{assistant}/feedback/{feedback_id}/reject", responses=responses(403))
 def reject_feedback(
     node: NodeDep, assistant: OwnedAssistant, feedback_id: FeedbackId
-) -> FeedbackBody:
+) -> ChangedFeedback:
     """Learn nothing from it; an example that was made of it is erased."""
-    return _decide(node, assistant, feedback_id, feedback.reject)
+    with node.database.write() as session:
+        given = _get(session, assistant, feedback_id)
+        return _changed(given, assistant, feedback.reject(session, given))
 
 
-@router.delete(
-    "/assistants/{assistant}/feedback/{feedback_id}", status_code=204, responses=responses(403)
-)
-def erase_feedback(node: NodeDep, assistant: OwnedAssistant, feedback_id: FeedbackId) -> Response:
+@router.delete("/assistants/{assistant}/feedback/{feedback_id}", responses=responses(403))
+def erase_feedback(
+    node: NodeDep, assistant: OwnedAssistant, feedback_id: FeedbackId
+) -> ErasedExamples:
     """Erase one, with the example that was made of it."""
     with node.database.write() as session:
-        if not feedback.remove(session, assistant.id, feedback_id):
-            raise _unknown(feedback_id)
-    return Response(status_code=204)
+        erased = feedback.remove(session, assistant.id, feedback_id)
+    return _erased(erased, feedback_id)
 
 
 @router.delete("/assistants/{assistant}/feedback", responses=responses(403))
-def erase_all_feedback(node: NodeDep, assistant: OwnedAssistant) -> Removed:
+def erase_all_feedback(node: NodeDep, assistant: OwnedAssistant) -> ErasedExamples:
     """Erase all that was given to an assistant, with the examples that were made of it."""
     with node.database.write() as session:
-        removed = feedback.remove_all(session, assistant.id)
-    return Removed(removed=removed)
+        return ErasedExamples.of(feedback.remove_all(session, assistant.id))
 
 
 def _new(body: FeedbackRequest, chat_id: str | None) -> NewFeedback:
@@ -243,6 +258,7 @@ def _new(body: FeedbackRequest, chat_id: str | None) -> NewFeedback:
         reason=body.reason,
         corrected_answer=body.corrected_answer,
         ratings={one.chunk_id: _number(one.rating) for one in body.passages},
+        sources=tuple(body.sources),
         details={"metadata": body.metadata} if body.metadata else {},
     )
 
@@ -251,18 +267,22 @@ def _number(rating: Rating) -> int:
     return {"up": 1, "down": -1}[rating] if isinstance(rating, str) else rating
 
 
-def _decide(
-    node: Node,
-    assistant: Assistant,
-    feedback_id: int,
-    decide: Callable[[Session, Feedback], object],
-) -> FeedbackBody:
-    with node.database.write() as session:
-        given = feedback.get(session, assistant.id, feedback_id)
-        if given is None:
-            raise _unknown(feedback_id)
-        decide(session, given)
-        return _body(given, assistant.name)
+def _get(session: Session, assistant: Assistant, feedback_id: int) -> Feedback:
+    given = feedback.get(session, assistant.id, feedback_id)
+    if given is None:
+        raise _unknown(feedback_id)
+    return given
+
+
+def _erased(erased: Erased, feedback_id: int) -> ErasedExamples:
+    if not erased.removed:
+        raise _unknown(feedback_id)
+    return ErasedExamples.of(erased)
+
+
+def _changed(given: Feedback, assistant: Assistant, forgotten: Forgotten) -> ChangedFeedback:
+    body = _body(given, assistant.name).model_dump()
+    return ChangedFeedback.model_validate({**body, "personal": forgotten})
 
 
 def _unknown(feedback_id: int) -> ApiError:

@@ -73,6 +73,7 @@ def read(record: OpenWebUiRating) -> NewFeedback:
         answer=_text(answer, "answer"),
         reason=": ".join(text for text in said if text) or None,
         sources=_sources(answer.get("sources")),
+        is_first="parentId" in question and question["parentId"] is None,
     )
 
 

@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
-from api.bodies import Removed, RowBody
+from api.bodies import RowBody
 from api.errors import ApiError, responses
 from api.node.auth import NodeDep, OwnedAssistant
 from api.node.node import Node
+from api.node.receipts import ErasedExamples, WithdrawnVersion
 from retrieval import headings, questions
 from retrieval.headings import MadeQuestion
 from retrieval.questions import QuestionError
@@ -43,6 +44,14 @@ class Origin(StrEnum):
     UPLOAD = "upload"
     FEEDBACK = "feedback"
     HEADING = "heading"
+
+
+_FROM_FEEDBACK = (QuestionOrigin.FEEDBACK, QuestionOrigin.CORRECTION)
+_ORIGINS: dict[Origin | None, tuple[QuestionOrigin, ...]] = {
+    None: tuple(QuestionOrigin),
+    Origin.UPLOAD: (QuestionOrigin.UPLOAD,),
+    Origin.FEEDBACK: _FROM_FEEDBACK,
+}
 
 
 class QuestionBody(RowBody):
@@ -77,8 +86,18 @@ class EditedQuestion(BaseModel):
     subject: str | None = None
 
 
+class ReplacedQuestion(QuestionBody):
+    """`personal`: what learned from the old one and went out of service."""
+
+    personal: list[WithdrawnVersion]
+
+
 class Stored(BaseModel):
+    """`stored` counts the lines. `personal`: what learned from those that they replaced, and went
+    out of service."""
+
     stored: int
+    personal: list[WithdrawnVersion]
 
 
 @router.post("", status_code=201, openapi_extra=JSON_LINES)
@@ -86,8 +105,9 @@ async def add_questions(node: NodeDep, assistant: OwnedAssistant, request: Reque
     """Labelled questions as JSON lines: {"question", "relevant": [...], "answer", "subject"}.
 
     `relevant`, and `not_relevant` for what seems to answer it and does not, name passages, or
-    documents by id or external id. They stay on the node; shared
-    training sees no more of them than its plan allows.
+    documents by id or external id. They replace those of the same question and subject; what is
+    there already stays as it is. They stay on the node; shared training sees no more of them than
+    its plan allows.
     """
     body = await request.body()
     return await to_thread.run_sync(_add_questions, node, assistant.id, body)
@@ -107,9 +127,8 @@ def list_questions(
     found: list[QuestionBody] = []
     with node.database.read() as session:
         if origin is not Origin.HEADING and (after is None or start is not None):
-            kind = None if origin is None else QuestionOrigin(origin.value)
             labelled = questions.list_page(
-                session, assistant.id, limit=limit + 1, after=start or 0, origin=kind
+                session, assistant.id, limit=limit + 1, after=start or 0, origins=_ORIGINS[origin]
             )
             found = [_question(one) for one in labelled]
         if origin in (None, Origin.HEADING) and len(found) <= limit:
@@ -132,18 +151,19 @@ def edit_question(
     assistant: OwnedAssistant,
     question_id: Annotated[int, Path(ge=1, le=2**53)],
     edited: EditedQuestion,
-) -> QuestionBody:
+) -> ReplacedQuestion:
     """Replace a labelled question; what learned from the old one forgets it."""
     try:
         new = questions.read(edited.model_dump())
         with node.database.write() as session:
-            row = questions.edit(session, assistant.id, question_id, new)
-            if row is None:
+            made = questions.edit(session, assistant.id, question_id, new)
+            if made is None:
                 raise _unknown(question_id)
-            answer = _question(row)
+            row, forgotten = made
+            answer = _question(row).model_dump()
     except ValueError as error:
         raise ApiError(400, "invalid_question", str(error)) from error
-    return answer
+    return ReplacedQuestion.model_validate({**answer, "personal": forgotten})
 
 
 @router.delete("")
@@ -151,35 +171,34 @@ def remove_questions(
     node: NodeDep,
     assistant: OwnedAssistant,
     subject: Annotated[str | None, Query(max_length=10_000)] = None,
-) -> Removed:
+) -> ErasedExamples:
     """Remove those of one subject, or all."""
     with node.database.write() as session:
-        removed = questions.remove_all(session, assistant.id, subject)
-    return Removed(removed=removed)
+        return ErasedExamples.of(questions.remove_all(session, assistant.id, subject))
 
 
-@router.delete("/{question_id}", status_code=204)
+@router.delete("/{question_id}")
 def remove_question(
     node: NodeDep,
     assistant: OwnedAssistant,
     question_id: Annotated[str, Path(max_length=100)],
-) -> Response:
+) -> ErasedExamples:
     """Remove one; one that a heading makes is made no more."""
     with node.database.write() as session:
         if NUMBER.fullmatch(question_id):
-            removed = questions.remove(session, assistant.id, int(question_id))
+            erased = questions.remove(session, assistant.id, int(question_id))
         else:
-            removed = headings.hide(session, assistant.id, question_id)
-        if not removed:
+            erased = headings.hide(session, assistant.id, question_id)
+        if not erased.removed:
             raise _unknown(question_id)
-    return Response(status_code=204)
+    return ErasedExamples.of(erased)
 
 
 def _question(row: LabelledQuestion) -> QuestionBody:
     marked = [(item.passage or item.document_id, item.is_relevant) for item in row.relevant]
     return QuestionBody.of(
         row,
-        origin=Origin(row.origin.value),
+        origin=Origin.FEEDBACK if row.origin in _FROM_FEEDBACK else Origin.UPLOAD,
         question=row.text,
         relevant=[name for name, is_relevant in marked if is_relevant],
         not_relevant=[name for name, is_relevant in marked if not is_relevant],
@@ -207,6 +226,7 @@ def _add_questions(node: Node, assistant_id: int, body: bytes) -> Stored:
     try:
         new = questions.parse(body.splitlines())
         with node.database.write() as session:
-            return Stored(stored=questions.add(session, assistant_id, new))
+            forgotten = questions.add(session, assistant_id, new)
     except QuestionError as error:
         raise ApiError(400, "invalid_question", str(error)) from error
+    return Stored.model_validate({"stored": len(new), "personal": forgotten})

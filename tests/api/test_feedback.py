@@ -31,7 +31,9 @@ def rate(client: httpx.Client, assistant: str, **fields: Any) -> Any:
     body = {"assistant": assistant, "question": "What is a berth?", "rating": 1, **fields}
     answer = client.post("/v1/feedback", json=body)
     assert answer.status_code == 201, answer.text
-    return answer.json()
+    made = answer.json()
+    assert made.pop("personal") == []
+    return made
 
 
 def refused(answer: httpx.Response, status: int = 400) -> str:
@@ -81,9 +83,38 @@ def test_a_user_gives_the_owner_approves_and_an_example_is_there(
     assert example["id"] == approved["question_id"]
     assert (example["relevant"], example["not_relevant"]) == ([berths], [fires])
     assert example["answer"] == "42 crowns."
-    assert owner.delete(f"{base}/feedback/{made['id']}").status_code == 204
+    erased = {"removed": 1, "personal": []}
+    assert owner.delete(f"{base}/feedback/{made['id']}").json() == erased
     assert owner.get(f"{base}/questions", params={"origin": "feedback"}).json()["data"] == []
     refused(owner.delete(f"{base}/feedback/{made['id']}"), 404)
+
+
+def test_feedback_goes_with_every_source_of_its_answer(
+    owner: httpx.Client, assistant: str, passages: list[str]
+) -> None:
+    base = f"/v1/assistants/{assistant}"
+    berths, fires = passages
+    made = rate(owner, assistant, answer="42 crowns [1].", sources=passages)
+    assert [one["chunk_id"] for one in made["passages"]] == passages
+    owner.post(f"{base}/feedback/{made['id']}/approve")
+    (example,) = owner.get(f"{base}/questions", params={"origin": "feedback"}).json()["data"]
+    assert example["relevant"] == [berths]
+    assert owner.delete(f"{base}/documents/{fires.partition('.')[0]}").is_success
+    assert owner.get(f"{base}/feedback").json()["data"] == []
+    assert owner.get(f"{base}/questions", params={"origin": "feedback"}).json()["data"] == []
+
+
+def test_a_corrected_answer_is_an_example_of_feedback(
+    owner: httpx.Client, assistant: str, passages: list[str]
+) -> None:
+    base = f"/v1/assistants/{assistant}"
+    made = rate(
+        owner, assistant, rating=-1, answer="Free [1].", corrected_answer="42.", sources=passages
+    )
+    assert owner.post(f"{base}/feedback/{made['id']}/approve").is_success
+    for origin in ({"origin": "feedback"}, {}):
+        example = owner.get(f"{base}/questions", params=origin).json()["data"][0]
+        assert (example["origin"], example["relevant"]) == ("feedback", [passages[0]])
 
 
 def test_another_key_sees_and_erases_nothing_of_it(
@@ -105,7 +136,8 @@ def test_another_key_sees_and_erases_nothing_of_it(
         path = f"/v1/assistants/{harbour}/feedback/{made['id']}"
         for answer in (foreign.delete(path), foreign.post(f"{path}/approve")):
             refused(answer, 404)
-        assert me.delete(f"/v1/feedback/{made['id']}").status_code == 204
+        erased = {"removed": 1, "personal": []}
+        assert me.delete(f"/v1/feedback/{made['id']}").json() == erased
         assert me.get("/v1/feedback").json()["data"] == []
 
 
@@ -156,7 +188,9 @@ def test_pages_of_feedback_hold_each_entry_once(owner: httpx.Client, assistant: 
         if after is None:
             break
     assert seen == made[::-1]
-    assert owner.delete(f"/v1/assistants/{assistant}/feedback").json() == {"removed": 5}
+    assert owner.delete(f"/v1/assistants/{assistant}/feedback").json() == {
+        "removed": 5, "personal": []
+    }  # fmt: skip
 
 
 def test_a_trusted_key_s_feedback_is_approved_at_once(
@@ -207,6 +241,8 @@ def test_a_rating_that_open_webui_exported_teaches_what_the_answer_cites(
     sent = owner.post("/v1/feedback", json=record(assistant, passages[::-1]))
     assert sent.status_code == 201, sent.text
     made = sent.json()
+    told = open_webui.read(OpenWebUiRating.model_validate(record(assistant, passages)))
+    assert told.is_first
     assert made["reason"] == "accurate_information: thanks"
     assert (made["question"], made["chat_id"]) == ("Price of a berth?", "ch")
     owner.post(f"/v1/assistants/{assistant}/feedback/{made['id']}/approve")
@@ -368,7 +404,7 @@ class TestQuestions:
     ) -> None:
         base = f"/v1/assistants/{assistant}/questions"
         line = {"question": "old?", "relevant": [passages[0]], "not_relevant": [passages[1]]}
-        assert owner.post(base, content=json.dumps(line)).json() == {"stored": 1}
+        assert owner.post(base, content=json.dumps(line)).json() == {"stored": 1, "personal": []}
         given = rate(owner, assistant, passages=[{"chunk_id": passages[0], "rating": 1}])
         owner.post(f"/v1/assistants/{assistant}/feedback/{given['id']}/approve")
         pages: list[dict[str, Any]] = []
@@ -386,12 +422,16 @@ class TestQuestions:
         new = {"question": "new?", "relevant": [passages[1]], "answer": "Yes."}
         edited = owner.put(f"{base}/{pages[0]['id']}", json=new).json()
         assert (edited["id"], edited["question"]) == (pages[0]["id"], "new?")
-        assert edited["not_relevant"] == [] and edited["origin"] == "upload"
+        assert (
+            edited["personal"] == []
+            and edited["not_relevant"] == []
+            and edited["origin"] == "upload"
+        )
         refused(owner.put(f"{base}/{pages[0]['id']}", json={**new, "relevant": ["nowhere"]}))
         refused(owner.put(f"{base}/99999999", json=new), 404)
         made = pages[2]
         assert made["relevant"]
-        assert owner.delete(f"{base}/{made['id']}").status_code == 204
+        assert owner.delete(f"{base}/{made['id']}").json() == {"removed": 1, "personal": []}
         refused(owner.delete(f"{base}/{made['id']}"), 404)
         left = [one["id"] for one in owner.get(base, params={"origin": "heading"}).json()["data"]]
         assert left == [pages[3]["id"]]

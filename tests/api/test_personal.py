@@ -31,7 +31,7 @@ def taught(owner: httpx.Client, assistant: str, upload: Upload) -> str:
     """The path of the personal adapters of an assistant that has examples."""
     upload(assistant, files(), external_id=list(files()))
     sent = owner.post(f"/v1/assistants/{assistant}/questions", content=labels())
-    assert sent.json() == {"stored": len(PLACES)}
+    assert sent.json() == {"stored": len(PLACES), "personal": []}
     return f"/v1/assistants/{assistant}/personal"
 
 

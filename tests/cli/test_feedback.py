@@ -57,16 +57,18 @@ def test_feedback_is_looked_through_exported_and_erased(
     )  # fmt: skip
     assert (edited["question"], edited["answer"]) == ("edited?", "42.")
     (made,) = run_json("question", "list", *at, "--origin", "heading", home=home)["data"]
-    assert run_json("question", "delete", made["id"], *at, home=home) == {"removed": 1}
+    deleted = run_json("question", "delete", made["id"], *at, home=home)
+    assert deleted == {"removed": 1, "personal": []}
     file = tmp_path / "feedback.jsonl"
     assert run_json("feedback", "export", file, *at, home=home) == {"exported": 2}
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [one["question"] for one in lines] == ["second?", "first?"]
     assert file.stat().st_mode & 0o777 == 0o600
-    assert run_json("feedback", "erase", second, *at, home=home) == {"removed": 1}
+    erased = {"removed": 1, "personal": []}
+    assert run_json("feedback", "erase", second, *at, home=home) == erased
     unconfirmed = run("feedback", "erase", *at, home=home)
     assert "confirm it with --yes" in refusal(unconfirmed, 2)
-    assert run_json("feedback", "erase", "--yes", *at, home=home) == {"removed": 1}
+    assert run_json("feedback", "erase", "--yes", *at, home=home) == erased
     assert run_json("question", "list", *at, home=home)["data"] == []
 
 

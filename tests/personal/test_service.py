@@ -245,5 +245,5 @@ class TestErasure:
 
 def _erase_first_question(town: Town) -> None:
     with town.node.database.write() as session:
-        (first,) = questions.list_page(session, 1, limit=1, after=0, origin=None)
-        assert questions.remove(session, 1, first.id)
+        (first,) = questions.list_page(session, 1, limit=1)
+        assert questions.remove(session, 1, first.id).removed

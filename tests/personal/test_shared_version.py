@@ -18,18 +18,26 @@ from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
 from federation.signed import Signed
 from federation.versions import SignedVersion, Version
+from personal import service
+from personal.service import PersonalError
 from retrieval import jobs
 from retrieval.embedding import Embedder
-from retrieval.query_map import basis_to_bytes, random_basis
+from retrieval.query_map import basis_to_bytes
 from storage.example_tables import PersonalState, PersonalVersion
 from storage.files import write_private
 from storage.membership_tables import KnownPlan, Membership
 from tests.federation.participant.plans import make_plan
 from tests.nodes import until
-from tests.personal.towns import Town, open_town, rule, story
-
-DIMENSION, RANK = 384, 32
-BASIS = basis_to_bytes(random_basis(DIMENSION, RANK, seed=1))
+from tests.personal.towns import (
+    BASIS,
+    DIMENSION,
+    PLACES,
+    RANK,
+    Town,
+    open_town,
+    rule,
+    story,
+)
 
 
 def know(town: Town, embedder: Embedder) -> FederationPlan:
@@ -39,13 +47,13 @@ def know(town: Town, embedder: Embedder) -> FederationPlan:
         base_model=embedder.identity,
         rank=RANK,
         scale=1.0,
-        basis_hash=blob_hash(BASIS),
+        basis_hash=blob_hash(basis_to_bytes(BASIS)),
         blocks=(Block("weights", RANK, DIMENSION),),
     )
     privacy = {"dimension": adapter.dimension, "grid": 1e-4}
     plan = make_plan(adapter=adapter, privacy=privacy)
     home = FederationHome(town.node.home.root / "federation")
-    write_private(home.files / plan.adapter.basis_hash, BASIS)
+    write_private(home.files / plan.adapter.basis_hash, basis_to_bytes(BASIS))
     membership = Membership(
         id="m", url="https://c", coordinator="c0" * 32, name="n", identity="1d" * 32
     )
@@ -107,3 +115,63 @@ def test_it_is_trained_anew_when_the_shared_version_changes(
         until(waiting)
         town.personal.serve(assistant, alone.id)
         assert town.found(assistant, "dairy")[0][0] == rule("dairy")
+
+
+def adopt(town: Town, embedder: Embedder, largest: float = 1e-3) -> FederationPlan:
+    """Have the node serve a shared map."""
+    plan = know(town, embedder)
+    assert town.federation.adoption is not None
+    drawn = np.random.default_rng(3).uniform(-largest, largest, DIMENSION * RANK)
+    parameters = parameters_to_bytes(drawn.astype(np.float32))
+    town.federation.adoption.keep(plan, version(plan, 1), parameters)
+    town.federation.adoption.pin(plan.hash, 1)
+    return plan
+
+
+def test_what_was_worse_or_failed_is_trained_again_beside_another_shared_version(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_town(tmp_path / "home", embedder) as town:
+        # Nothing is trained; what counts is that it is asked for.
+        assert town.personal._trainings is not None
+        town.personal._trainings.close()
+        assistant = town.node.assistant()
+        town.settle(assistant, PLACES[:6])
+        town.teach(assistant, PLACES[:6])
+        town.plant(assistant, is_better=False)
+        assert not town.is_training(assistant)
+        adopt(town, embedder)
+        until(lambda: town.is_training(assistant))
+
+        with town.node.database.write() as session:
+            for job in jobs.open_personal(session, assistant):
+                for item in job.items:
+                    jobs.fail(session, item.id, "training_failed", "by the test")
+        # Not again and again by itself, but where a schedule asks for what has changed.
+        town.personal._serve()
+        assert not town.is_training(assistant)
+        monkeypatch.setattr(service, "HOUR_SECONDS", 0)
+        town.personal.schedule(assistant, 1)
+        until(lambda: town.is_training(assistant))
+
+
+def test_one_that_cannot_be_served_keeps_nothing_from_starting(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """Both maps are finite, their sum is not."""
+    root = tmp_path / "home"
+    with open_town(root, embedder) as town:
+        assistant = town.node.assistant()
+        town.settle(assistant, PLACES[:2])
+        adopt(town, embedder, largest=3e38)
+        plain = town.found(assistant, PLACES[0])
+        made = town.plant(assistant, largest=3e38)
+        assert town.found(assistant, PLACES[0]) == plain
+        with town.node.database.write() as session:
+            row = session.get_one(PersonalVersion, made.id)
+            row.config = {**row.config, "imported": True}
+        with pytest.raises(PersonalError) as refused:
+            town.personal.serve(assistant, made.id)
+        assert refused.value.code == "does_not_fit"
+    with open_town(root, embedder) as town:
+        assert town.found(assistant, PLACES[0]) == plain

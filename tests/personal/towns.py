@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save
 from sqlalchemy import select
 
 from federation.participant.identity import FederationHome
 from federation.participant.service import FederationService
 from generation.engine import Engine
+from personal import versions
 from personal.service import PersonalService
-from retrieval import jobs, questions
+from personal.tasks import Trained
+from retrieval import jobs, personal_examples, questions
 from retrieval.embedding import Embedder
+from retrieval.query_map import random_basis
 from retrieval.questions import NewQuestion
 from storage.example_tables import PersonalKind, PersonalState, PersonalVersion
 from storage.files import write_private
@@ -27,6 +32,9 @@ PLACES = (
     "harbour", "quarry", "railway", "brewery", "sawmill", "glassworks", "tannery", "bakery",
     "foundry", "dairy", "market", "lighthouse",
 )  # fmt: skip
+
+DIMENSION, RANK = 384, 32
+BASIS = random_basis(DIMENSION, RANK, seed=1)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,27 @@ class Town:
         new = [NewQuestion(question(place), (f"{place}-b.txt",), answer, None) for place in places]
         with self.node.database.write() as session:
             questions.add(session, assistant_id, new)
+
+    def plant(
+        self, assistant_id: int, *, is_better: bool = True, largest: float = 1.0
+    ) -> PersonalVersion:
+        """Store a map as if it had been trained on all that there is; its numbers are drawn."""
+        weights = np.random.default_rng(2).uniform(-largest, largest, (RANK, DIMENSION))
+        parameters = {"basis": BASIS, "weights": weights.astype(np.float32)}
+        adapters = self.personal._kinds[PersonalKind.RETRIEVER]
+        with self.node.database.write() as session:
+            version = versions.add(
+                session,
+                assistant_id,
+                adapters.kind,
+                Trained(save(parameters), {}, before=0.1, after=0.2),
+                personal_examples.read(session, assistant_id, adapters.kind, self.personal._secret),
+                shared=adapters.shared,
+                model=adapters.model,
+                is_better=is_better,
+            )
+        self.personal._serve()
+        return version
 
     def train(self, assistant_id: int) -> Job:
         """Ask for it and wait."""

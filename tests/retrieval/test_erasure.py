@@ -443,4 +443,4 @@ class TestResting:
 
     def _remove(self, node: Node, assistant: int, number: int) -> None:
         with node.database.write() as session:
-            assert feedback.remove(session, assistant, number)
+            assert feedback.remove(session, assistant, number).removed

@@ -136,7 +136,7 @@ def test_it_is_there_until_something_of_it_is_gone(filled: Database, store: Assi
             return personal_examples.is_there(session, 1, material)
 
     with filled.read() as session:
-        listed = questions.list_page(session, 1, limit=9, after=0, origin=None)
+        listed = questions.list_page(session, 1, limit=9)
         made = headings.list_page(session, 1, limit=9)
     first, second = listed[0], listed[1]
     material = read(filled)
@@ -148,11 +148,11 @@ def test_it_is_there_until_something_of_it_is_gone(filled: Database, store: Assi
     assert not is_there(material)
     material = read(filled)
     with filled.write() as session:
-        assert questions.remove(session, 1, second.id)
+        assert questions.remove(session, 1, second.id).removed
     assert not is_there(material)
     material = read(filled)
     with filled.write() as session:
-        assert headings.hide(session, 1, made[0].id)
+        assert headings.hide(session, 1, made[0].id).removed
     assert not is_there(material)
     material = read(filled)
     assert made[0].text not in texts(material)

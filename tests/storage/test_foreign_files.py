@@ -99,6 +99,8 @@ def _header(**fields: object) -> bytes:
     [
         (pickle.dumps({"x": 1}), "no safetensors file"),
         (save({"x": np.float32([np.inf])}), "not finite"),
+        (save({"x": np.float32([np.nan])}), "not finite"),
+        (save({"x": np.float32([0.0, -3e38])}), "not within 10,000"),
         (save({"x": np.arange(2)}), "is I64"),
         (_header(data_offsets=[0, 80]), "no safetensors file"),
         (_header(shape=[2**40]), "no safetensors file"),

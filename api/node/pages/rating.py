@@ -56,6 +56,7 @@ async def open_rating(
         "reason": str(reason.value or "").strip() or None,
         "corrected_answer": str(corrected.value or "").strip() or None,
         "passages": rated,
+        "sources": [source["chunk_id"] for source in sources],
     }
     async with told():
         await page.api.send("POST", "/v1/feedback", body)

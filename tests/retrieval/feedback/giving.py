@@ -18,6 +18,7 @@ from tests.nodes import Node
 
 SECRET = b"s" * 32
 ERASE_SECONDS = 60
+FROM_FEEDBACK = (QuestionOrigin.FEEDBACK, QuestionOrigin.CORRECTION)
 
 
 def text(topic: str) -> bytes:
@@ -38,7 +39,7 @@ def make_key(node: Node, *, trusted: bool = False) -> Key:
 def give(node: Node, assistant: int, key: Key | None, **given: object) -> Feedback:
     new = replace(NewFeedback(1, question="How old do they get?"), **given)
     with node.database.write() as session:
-        return feedback.give(session, assistant, key, new)
+        return feedback.give(session, assistant, key, new)[0]
 
 
 def approve(node: Node, assistant: int, number: int) -> int:
@@ -53,11 +54,13 @@ def marks(node: Node, assistant: int) -> list[tuple[str, str | None, dict[str | 
     with node.database.read() as session:
         return [
             (one.text, one.answer, {item.passage: item.is_relevant for item in one.relevant})
-            for one in questions.list_page(session, assistant, origin=QuestionOrigin.FEEDBACK)
+            for one in questions.list_page(session, assistant, origins=FROM_FEEDBACK)
         ]
 
 
-def learned(node: Node, assistant: int) -> PersonalMaterial:
-    """What a personal retriever would learn from."""
+def learned(
+    node: Node, assistant: int, kind: PersonalKind = PersonalKind.RETRIEVER
+) -> PersonalMaterial:
+    """What a personal adapter would learn from."""
     with node.database.read() as session:
-        return personal_examples.read(session, assistant, PersonalKind.RETRIEVER, SECRET)
+        return personal_examples.read(session, assistant, kind, SECRET)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from retrieval import conversations, feedback
+from retrieval import conversations, feedback, questions
 from retrieval.conversations import DAY_SECONDS, NewTurn
 from retrieval.embedding import Embedder
 from retrieval.feedback import FeedbackError, NothingToLearnError, TooMuchPendingError
@@ -15,6 +15,7 @@ from storage.declarative import now
 from storage.example_tables import (
     ConversationTurn,
     FeedbackState,
+    PersonalKind,
 )
 from storage.node_tables import Assistant, Key
 from tests.nodes import Node, files_holding, open_node, until
@@ -22,6 +23,7 @@ from tests.retrieval.feedback.giving import (
     ERASE_SECONDS,
     approve,
     give,
+    learned,
     make_key,
     marks,
     text,
@@ -62,6 +64,42 @@ class TestExamples:
         assert marks(node, assistant) == [
             ("How old do they get?", "A thousand years. And more.", {f"{oaks}.1.0": True})
         ]
+
+    @pytest.mark.parametrize("by", ["sources", "kept turn"])
+    @pytest.mark.parametrize(
+        ("answer", "wanted"), [("Ten years [2].", [1]), ("Nobody knows.", [0, 1])]
+    )
+    def test_a_corrected_answer_teaches_the_generator_what_it_was_written_from(
+        self, node: Node, assistant: int, key: Key, documents: tuple[str, str],
+        answer: str, wanted: list[int], by: str,
+    ) -> None:  # fmt: skip
+        """By what it cites, or else by all that was read; nobody said that this answers it."""
+        oaks, tides = documents
+        sources = (f"{tides}.1.0", f"{oaks}.1.0", f"{oaks}.1.1")
+        given = {
+            "rating": -1, "corrected_answer": "A thousand [1].", "ratings": {f"{oaks}.1.1": -1}
+        }  # fmt: skip
+        if by == "sources":
+            given |= {"answer": answer, "sources": sources}
+        else:
+            keep(node, assistant, f"c-{answer}", key, list(sources), answer=answer)
+            given |= {"question": None, "completion_id": f"c-{answer}"}
+        made = give(node, assistant, key, **given)
+        number = approve(node, assistant, made.id)
+        ((question, corrected, marked),) = marks(node, assistant)
+        read = {sources[number]: True for number in wanted}
+        assert corrected == "A thousand."
+        assert marked == read | {f"{oaks}.1.1": False}
+        (example,) = learned(node, assistant, PersonalKind.GENERATOR).examples
+        assert (example.question, example.answer) == (question, "A thousand.")
+        assert len(example.positives) == len(wanted)
+        known = {one.question for one in learned(node, assistant).examples}
+        assert question not in known
+        # Once the owner says what answers it, the retriever learns it too.
+        with node.database.write() as session:
+            new = questions.read({"question": question, "relevant": [oaks]})
+            assert questions.edit(session, assistant, number, new) is not None
+        assert question in {one.question for one in learned(node, assistant).examples}
 
     @pytest.mark.parametrize(
         "given",
@@ -184,13 +222,16 @@ def keep(
     node: Node,
     assistant: int,
     name: str,
-    key: Key,
+    key: Key | None,
     passages: list[str],
     answer: str = "Yes.",
     chat: str | None = None,
+    earlier: tuple[str, ...] = (),
 ) -> bool:
     read = tuple((passage, passage.partition(".")[0]) for passage in passages)
-    turn = NewTurn(name, key.id, chat or f"chat {name}", f"asked {name}", answer, read)
+    turn = NewTurn(
+        name, key and key.id, chat or f"chat {name}", f"asked {name}", answer, read, earlier
+    )
     with node.database.write() as session:
         own = session.get_one(Assistant, assistant)
         if own.conversation_days is None:
@@ -269,8 +310,50 @@ class TestErasure:
         keep(node, assistant, "2", key, [], chat="a")
         keep(node, assistant, "3", key, [f"{tides}.1.0"], chat="b")
         keep(node, assistant, "4", make_key(node), [], chat="a")
+        # The owner at the node itself has no key.
+        keep(node, assistant, "5", None, [f"{oaks}.1.0"], chat="c")
+        keep(node, assistant, "6", None, [], chat="c")
+        keep(node, assistant, "7", None, [], chat="a")
         node.library.erase(assistant, [oaks], ERASE_SECONDS)
-        assert sorted(turns(node, assistant)) == ["3", "4"]
+        assert sorted(turns(node, assistant)) == ["3", "4", "7"]
+
+    def test_what_goes_on_after_an_erasure_brings_nothing_back(
+        self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
+    ) -> None:
+        """The client's history still quotes the document, and the new answer may repeat it."""
+        oaks, tides = documents
+        keep(node, assistant, "o1", key, [f"{oaks}.1.0"], answer="Oaks are old [1].", chat="o")
+        keep(node, assistant, "t1", key, [f"{tides}.1.0"], answer="Tides turn [1].", chat="t")
+        about_oaks = {"earlier": ("Oaks are old [1].", "")}
+        assert keep(node, assistant, "o2", key, [], answer="Yes, old.", chat="o", **about_oaks)
+        node.library.erase(assistant, [oaks], ERASE_SECONDS)
+        assert not keep(node, assistant, "o3", key, [f"{tides}.1.0"], chat="o", **about_oaks)
+        about_tides = {"earlier": ("Tides turn [1].\n",)}
+        assert keep(node, assistant, "t2", key, [], chat="t", **about_tides)
+        # What another key, another chat or nobody knows of is not kept for this one.
+        assert not keep(node, assistant, "t3", make_key(node), [], chat="t", **about_tides)
+        assert not keep(node, assistant, "t4", None, [], chat="t", **about_tides)
+        assert not keep(node, assistant, "t5", key, [], chat="u", **about_tides)
+        assert not keep(
+            node, assistant, "t6", key, [], chat="t", earlier=("Tides turn [1].", "Oaks are old.")
+        )
+        unnamed = NewTurn("t7", key.id, None, "q", "a", (), earlier=("Tides turn [1].",))
+        with node.database.write() as session:
+            assert not conversations.keep(session, assistant, unnamed)
+        assert sorted(turns(node, assistant)) == ["t1", "t2"]
+
+    def test_feedback_goes_with_a_document_that_its_answer_read_and_did_not_cite(
+        self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
+    ) -> None:
+        oaks, tides = documents
+        sources = (f"{tides}.1.0", f"{oaks}.1.0")
+        made = give(node, assistant, key, answer="They turn [1].", sources=sources)
+        approve(node, assistant, made.id)
+        assert marks(node, assistant)[0][2] == {f"{tides}.1.0": True}
+        node.library.erase(assistant, [oaks], ERASE_SECONDS)
+        assert marks(node, assistant) == []
+        with node.database.read() as session:
+            assert feedback.list_page(session, [assistant], limit=9) == []
 
     def test_a_document_takes_its_feedback_and_conversations_from_every_file(
         self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
@@ -307,7 +390,7 @@ class TestErasure:
         given = give(node, assistant, key, question="kzxvw?", ratings={f"{documents[0]}.1.0": 1})
         approve(node, assistant, given.id)
         with node.database.write() as session:
-            assert not feedback.remove_own(session, "another key", given.id)
-            assert feedback.remove_own(session, key.id, given.id)
+            assert not feedback.remove_own(session, "another key", given.id).removed
+            assert feedback.remove_own(session, key.id, given.id).removed == 1
         until(lambda: not files_holding(node.home.root, [b"kzxvw"]))
         assert marks(node, assistant) == []

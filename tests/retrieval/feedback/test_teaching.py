@@ -6,14 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from retrieval import feedback, headings, questions
+from retrieval import conversations, feedback, headings, questions
+from retrieval.conversations import NewTurn
 from retrieval.examples import ExampleSource
+from storage.declarative import now
 from storage.example_tables import (
+    ConversationTurn,
     Feedback,
     LabelledQuestion,
     QuestionOrigin,
 )
-from storage.node_tables import Key
+from storage.node_tables import Assistant, Key
 from tests.nodes import Node, files_holding, until
 from tests.retrieval.feedback.giving import (
     ERASE_SECONDS,
@@ -40,18 +43,20 @@ class TestSharing:
         source = ExampleSource(node.database, SECRET)
         held = [q for q in (f"question {i}?" for i in range(40)) if source._is_held_back(q)]
         chosen = [q for i in range(40) if (q := f"question {i}?") not in held]
-        own, mixed, read, untold = chosen[:4]
+        own, mixed, read, untold, later = chosen[:5]
         given = {
             own: {f"{oaks}.1.0": 1, f"{oaks}.1.1": -1},
             mixed: {f"{oaks}.1.0": 1, f"{tides}.1.0": -1},
             read: {f"{oaks}.1.0": 1, f"{tides}.1.0": 0},
             # Without what was read for the answer nobody knows whose text it may repeat.
             untold: {f"{oaks}.1.0": 1},
+            # What was said before may have been about any subject.
+            later: {f"{oaks}.1.0": 1},
         }
         for question, ratings in given.items():
             made = give(
                 node, assistant, key, question=question, ratings=ratings, answer="G [1].",
-                sources=() if question == untold else tuple(ratings),
+                sources=() if question == untold else tuple(ratings), is_first=question != later,
             )  # fmt: skip
             approve(node, assistant, made.id)
         assert not given.keys() & self.shared(node, agreed=False).keys()
@@ -76,10 +81,28 @@ class TestSharing:
         ratings = {f"{documents[0]}.1.0": 1}
         made = give(
             node, assistant, key, question=question, ratings=ratings, answer="No.",
-            corrected_answer="Because.", sources=tuple(ratings),
+            corrected_answer="Because.", sources=tuple(ratings), is_first=True,
         )  # fmt: skip
         approve(node, assistant, made.id)
         assert self.shared(node, agreed=True)[question] == "Because."
+
+    def test_a_kept_answer_is_shared_only_if_it_began_its_chat(
+        self, node: Node, assistant: int, key: Key, documents: tuple[str, str]
+    ) -> None:
+        source = ExampleSource(node.database, SECRET)
+        asked = [q for i in range(40) if not source._is_held_back(q := f"where {i}?")][:2]
+        read = ((f"{documents[0]}.1.0", documents[0]),)
+        for number, question in enumerate(asked):
+            earlier = ("A 0 [1].",) if number else ()
+            answer = f"A {number} [1]."
+            turn = NewTurn(f"w-{number}", key.id, "where", question, answer, read, earlier)
+            with node.database.write() as session:
+                session.get_one(Assistant, assistant).conversation_days = 7
+                assert conversations.keep(session, assistant, turn)
+                session.get_one(ConversationTurn, f"w-{number}").created_at = now() - 60 + number
+            made = give(node, assistant, key, question=None, completion_id=f"w-{number}")
+            approve(node, assistant, made.id)
+        assert set(asked) & self.shared(node, agreed=True).keys() == {asked[0]}
 
     def test_a_passage_marked_as_no_answer_is_a_negative_within_its_subject(
         self, node: Node, assistant: int, documents: tuple[str, str]
@@ -123,9 +146,9 @@ class TestHeadings:
         made = {one.question for one in learned(node, assistant).examples}
         assert {one.text for one in every} == made and len(every) >= 4
         with node.database.write() as session:
-            assert headings.hide(session, assistant, every[1].id)
-            assert not headings.hide(session, assistant, every[1].id)
-            assert not headings.hide(session, assistant, "doc-0.1.0")
+            assert headings.hide(session, assistant, every[1].id).removed == 1
+            assert headings.hide(session, assistant, every[1].id).removed == 0
+            assert headings.hide(session, assistant, "doc-0.1.0").removed == 0
         with node.database.read() as session:
             left = headings.list_page(session, assistant, limit=100)
         assert left == [one for one in every if one != every[1]]
