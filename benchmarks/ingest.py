@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from sqlalchemy import select
+
 from benchmarks.report import Options, Row, versioned
 from retrieval import jobs
 from retrieval.embedding import Embedder
@@ -22,6 +24,7 @@ from retrieval.parse_worker import ChunkedDocument, ParseWorker
 from retrieval.parsing import ParseLimits
 from storage.database import Database
 from storage.home import NodeHome
+from storage.node_tables import Job
 from storage.settings import NodeSettings
 
 SEED = 7
@@ -92,8 +95,7 @@ def _ingest(
     library.accept(job_id, assistant.id, given)
     while True:
         with database.read() as session:
-            job = jobs.get(session, job_id, [assistant.id])
-            if job is not None and job.finished_at is not None:
+            if session.scalar(select(Job.finished_at).where(Job.id == job_id)) is not None:
                 break
         time.sleep(0.05)
     seconds = time.perf_counter() - start

@@ -197,9 +197,7 @@ def finish_if_complete(session: Session, job_id: str) -> bool:
 
 def uploads_in_use(session: Session) -> set[tuple[str, str]]:
     """The (folder, file) of every upload that is still to be ingested; folders are named by job."""
-    rows = session.execute(
-        select(JobItem.job_id, JobItem.upload).where(JobItem.state.in_(OPEN))
-    )
+    rows = session.execute(select(JobItem.job_id, JobItem.upload).where(JobItem.state.in_(OPEN)))
     return {(job_id, upload) for job_id, upload in rows if upload is not None}
 
 
