@@ -168,8 +168,13 @@ class EngineLoop:
         return result
 
     def unload(self, name: str) -> "Future[None]":
-        """Refuse the adapter from now on, and drop it when the last row that uses it has ended."""
+        """Refuse the adapter from now on, and drop it when the last row that uses it has ended.
+
+        Raises UnknownAdapterError; EngineError after `stop`.
+        """
         with self._changed:
+            if self._closed:
+                raise EngineError("the generator has been shut down")
             if name not in self._adapter_names:
                 raise UnknownAdapterError(name)
             result: Future[None] = Future()

@@ -130,6 +130,8 @@ class Trainings:
             self._attempt = None
 
     def _store(self, attempt: _Attempt, trained: Trained) -> None:
+        # It may be a hash of all weights, for which no writer is to wait.
+        model = attempt.adapters.model
         with self._database.write() as session:
             if self._is_void(session, attempt):
                 _set_pending(session, attempt.item_id)
@@ -141,7 +143,7 @@ class Trainings:
                 trained,
                 attempt.material,
                 shared=attempt.shared,
-                model=attempt.adapters.model,
+                model=model,
                 is_better=attempt.adapters.is_better(trained),
             )
         # Whoever sees that the job is done finds the version in service.

@@ -43,7 +43,7 @@ def learn_from_labels(
 def learn_from_titles(database: Database, searcher: Searcher, assistant_id: int) -> None:
     """Fit and keep an assistant's weight on the headings and titles of its own documents.
 
-    A weight that was learned from labelled questions stays.
+    A weight that was learned from labelled questions stays. Of no headings there is none.
 
     A heading stands for a question that its document answers; it is matched with the texts below
     headings only, since in the headings it would find itself.
@@ -58,8 +58,6 @@ def learn_from_titles(database: Database, searcher: Searcher, assistant_id: int)
             .order_by(func.min(Chunk.id) * 2654435761 % 4294967296)
             .limit(MOST_QUESTIONS)
         ).all()
-    if not made:
-        return
     labelled = [
         fusion.Labelled(
             searcher.candidates(assistant_id, question, text_only=True), frozenset({document_id})
@@ -67,9 +65,9 @@ def learn_from_titles(database: Database, searcher: Searcher, assistant_id: int)
         for heading, title, document_id in made
         if len((question := f"{title} {heading}").split()) >= SHORTEST_TITLE
     ]
-    weight = fusion.fit_weight(labelled)
+    weight = fusion.fit_weight(labelled) if made else None
     with database.write() as session:
         assistant = session.get(Assistant, assistant_id)
         if assistant is not None and assistant.weight_source is not WeightSource.LABELS:
             assistant.lexical_weight = weight
-            assistant.weight_source = WeightSource.TITLES
+            assistant.weight_source = WeightSource.TITLES if made else None

@@ -197,6 +197,7 @@ class Library:
         done = self._eraser.wait(job.id, seconds)
         if done is None:  # the assistant was deleted meanwhile
             raise KeyError(min(document_ids))
+        self._stored(assistant_id)
         return done
 
     def count(self, assistant_id: int) -> tuple[int, int]:
@@ -253,6 +254,7 @@ class Library:
         return AssistantStore(self._database, assistant.id, index)
 
     def _stored(self, assistant_id: int) -> None:
+        """Fit the assistant's weight anew to the documents that it has."""
         with self._lock:
             self._stale.add(assistant_id)
 

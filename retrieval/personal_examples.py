@@ -139,10 +139,11 @@ class _Reader:
         self._read_passages()
         drafts: dict[str, _Draft] = defaultdict(_Draft)
         about = self._read_labelled(drafts)
+        hiding: set[int] = set()
         if self._kind is PersonalKind.GENERATOR:
             drafts = {text: one for text, one in drafts.items() if one.answer is not None}
         else:
-            self._add_headings(drafts)
+            hiding = self._add_headings(drafts)
         chosen = sorted(
             (text for text, draft in drafts.items() if draft.positives),
             key=lambda text: (not drafts[text].labelled, self._example_id(text)),
@@ -157,7 +158,7 @@ class _Reader:
             if (example := self._example(text, draft, rows, folds[text])).positives
         )
         documents = set().union(*(self._holders[text] for text in passages))
-        labelled = set().union(*(draft.labelled for draft in kept.values()))
+        labelled = hiding.union(*(draft.labelled for draft in kept.values()))
         headings = set().union(*(draft.headings for draft in kept.values()))
         documents |= {document for number in labelled for document in about[number]}
         documents |= {document for document, _ in headings}
@@ -203,7 +204,10 @@ class _Reader:
             draft.negatives -= draft.positives
         return about
 
-    def _add_headings(self, drafts: dict[str, _Draft]) -> None:
+    def _add_headings(self, drafts: dict[str, _Draft]) -> set[int]:
+        """Adds the questions that headings make; returns the labelled ones in whose favour others
+        are not made, though their own passages may have changed since."""
+        hiding: set[int] = set()
         hidden = hidden_in(self._session, self._of_document.keys())
         for (document_id, heading), texts in self._below.items():
             question = question_of(heading)
@@ -211,9 +215,11 @@ class _Reader:
                 continue
             draft = drafts[question]
             # What the owner said of a question weighs more than its being a heading.
+            hiding |= draft.labelled
             if not draft.labelled:
                 draft.positives.update(texts)
                 draft.headings.add((document_id, heading))
+        return hiding
 
     def _choose_passages(self, drafts: Iterable[_Draft]) -> tuple[str, ...]:
         named = set(chain.from_iterable(one.positives | one.negatives for one in drafts))

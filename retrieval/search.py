@@ -95,9 +95,17 @@ class DenseSearcher:
         self._thread.start()
 
     def search(
-        self, assistant_id: int, question: str, index: VectorIndex, allowed: Ids | None
+        self,
+        assistant_id: int,
+        question: str,
+        index: VectorIndex,
+        allowed: Ids | None,
+        *,
+        personally: bool = True,
     ) -> Future[tuple[Vectors, list[tuple[int, float]]]]:
         """The question's unit vector as mapped, shape (dimension,), and its best (id, cosine).
+
+        Without `personally` the shared map alone is used.
 
         Raises:
             RuntimeError: it is closed.
@@ -106,7 +114,8 @@ class DenseSearcher:
         with self._turn:
             if self._closed:
                 raise RuntimeError("the search is closed")
-            query_map = self._personal.get(assistant_id, self._shared)
+            own = self._personal.get(assistant_id) if personally else None
+            query_map = self._shared if own is None else own
             self._waiting.put(_Task(question, index, allowed, query_map, result))
         return result
 
@@ -232,9 +241,12 @@ class Searcher:
     def candidates(
         self, assistant_id: int, question: str, *, text_only: bool = False
     ) -> fusion.Candidates:
-        """What a search would choose from; `text_only` keeps headings out of the lexical match."""
+        """What a search without personal adapters would choose from, so that nothing that is fitted
+        to it outlives them; `text_only` keeps headings out of the lexical match."""
         with self._database.read() as session:
-            return self._candidates(session, assistant_id, question, None, text_only=text_only)[1]
+            return self._candidates(
+                session, assistant_id, question, None, text_only=text_only, personally=False
+            )[1]
 
     def _candidates(
         self,
@@ -245,11 +257,16 @@ class Searcher:
         *,
         lexically: bool = True,
         text_only: bool = False,
+        personally: bool = True,
     ) -> tuple[list[Any], fusion.Candidates]:
         documents = filters.condition(where) if where else None
         allowed = _allowed_ids(session, assistant_id, documents)
         pending = self._dense.search(
-            assistant_id, question, self._stores[assistant_id].index, allowed
+            assistant_id,
+            question,
+            self._stores[assistant_id].index,
+            allowed,
+            personally=personally,
         )
         words = (
             _lexical_scores(session, assistant_id, question, documents, text_only)

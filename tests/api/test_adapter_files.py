@@ -189,6 +189,20 @@ def test_without_the_owners_setting_nothing_leaves_or_enters(served: Served) -> 
     assert "allow_adapter_import = true" in into.json()["error"]["message"]
 
 
+def test_only_owners_of_the_assistant_may(allowing: Allowing) -> None:
+    client = allowing.client
+    assert client.post("/v1/assistants", json={"name": "foreign"}).status_code == 201
+    for scope, names, status in (("user", ["default"], 403), ("owner", ["foreign"], 404)):
+        given = {"label": "x", "scope": scope, "assistants": names}
+        key = client.post("/v1/keys", json=given).json()["key"]
+        headers = {"Authorization": f"Bearer {key}"}
+        wanted = {"kind": "generator", "which": "shared"}
+        out = client.get(f"{ADAPTERS}/export", params=wanted, headers=headers)
+        content = pack(allowing.personal.lora.files())
+        into = client.post(f"{ADAPTERS}/import", content=content, headers=headers)
+        assert (out.status_code, into.status_code) == (status, status)
+
+
 def test_what_is_not_there_is_not_found(allowing: Allowing) -> None:
     assert allowing.client.post("/v1/assistants", json={"name": "bare"}).status_code == 201
     for which in ("personal", "both"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModelForCausalLM
-from safetensors.torch import load
+from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from generation import personal_lora
@@ -136,6 +136,32 @@ def test_it_stops_when_held_back_answers_get_worse_and_keeps_the_best(
     assert not any(t.any() for name, t in load(made.tensors).items() if "lora_B" in name)
     # Two passes of two steps each, of the ten that would have been.
     assert steps == [(1, 20), (2, 20), (3, 20), (4, 20)]
+
+
+def test_held_back_answers_choose_how_much_of_the_update_is_kept(
+    narrow: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them agrees with what is learned, the others do not: the best is in between."""
+    monkeypatch.setattr(personal_lora, "LEARNING_RATE", 0.1)
+    kept = (HELD_BACK[0], *(replace(one, answer="zq xv jk " * 2) for one in HELD_BACK[1:]))
+    made = train(narrow, LEARNED, kept, None, 5, ignore)
+    assert train(narrow, LEARNED, kept, None, 5, ignore) == made
+    monkeypatch.setattr(personal_lora, "SCALES", ())
+    whole = train(narrow, LEARNED, kept, None, 5, ignore)
+    measured = {}
+    for scale in (1.0, 0.75, 0.5, 0.25):
+        tensors = {
+            name: scale * tensor if "lora_B" in name else tensor
+            for name, tensor in load(whole.tensors).items()
+        }
+        files = files_of(replace(whole, tensors=save(tensors, {"format": "pt"})))
+        loss = losses(narrow, {"personal": write(tmp_path / str(scale), files)}, kept)
+        measured[loss] = scale, tensors
+    best = min(measured)
+    scale, tensors = measured[best]
+    assert scale < 1 and made.after < whole.after
+    assert made.after == pytest.approx(best, rel=1e-5)
+    assert all(torch.equal(tensors[name], own) for name, own in load(made.tensors).items())
 
 
 def test_many_examples_end_training_after_so_many_gradients(

@@ -172,6 +172,8 @@ def test_closing_the_engine_cancels_what_runs_and_waits(model_files: ModelFiles)
         await engine.close()
         with pytest.raises(EngineError, match="shut down"):
             await complete(engine, ask("Hi"))
+        with pytest.raises(EngineError, match="shut down"):
+            await engine.unload_adapter("any")
         return [[event async for event in stream][-1] for stream in streams]
 
     assert [last.reason for last in asyncio.run(scenario())] == ["cancelled", "cancelled"]

@@ -19,6 +19,8 @@ from retrieval.forget import Forgotten
 from retrieval.questions import NewQuestion
 from storage.declarative import now
 from storage.example_tables import HiddenHeading
+from storage.node_tables import Assistant
+from tests.nodes import until
 from tests.personal.towns import PLACES, Town, open_town, question
 
 FEW = PLACES[:6]
@@ -153,3 +155,17 @@ def test_the_same_upload_again_leaves_the_adapter_alone(town: Town, assistant: i
     assert town.found(assistant, FEW[0]) == mapped
     assert [one.id for one in town.versions(assistant)] == [version.id]
     assert not town.is_training(assistant)
+
+
+def test_the_weight_of_words_is_fitted_anew_after_an_erasure(town: Town) -> None:
+    other = town.node.assistant("other")
+
+    def weight() -> float | None:
+        with town.node.database.read() as session:
+            return session.get_one(Assistant, other).lexical_weight
+
+    town.settle(other, FEW[:1])
+    until(lambda: weight() is not None)
+    ids = [town.document(other, f"{FEW[0]}-{letter}.txt") for letter in "ab"]
+    town.node.library.erase(other, ids, seconds=120)
+    until(lambda: weight() is None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from retrieval import fusion
 from retrieval.fusion_weight import Question, learn_from_labels, learn_from_titles
+from retrieval.query_map import QueryMap, random_basis
 from storage.node_tables import Assistant, WeightSource
 from tests.nodes import new_document
 from tests.retrieval.conftest import MakeShelf, Shelf
@@ -91,6 +93,25 @@ class TestTitles:
         assistant_id, _ = shelf.assistant("empty")
         learn_from_titles(shelf.database, shelf.searcher, assistant_id)
         assert kept(shelf, assistant_id) == (None, None)
+
+    def test_it_goes_with_the_last_document(self, shelf: Shelf) -> None:
+        assistant_id, _ = shelf.assistant("emptied")
+        with shelf.database.write() as session:
+            assistant = session.get_one(Assistant, assistant_id)
+            assistant.lexical_weight, assistant.weight_source = 0.85, WeightSource.TITLES
+        learn_from_titles(shelf.database, shelf.searcher, assistant_id)
+        assert kept(shelf, assistant_id) == (None, None)
+
+    def test_nothing_of_a_personal_adapter_is_in_it(self, shelf: Shelf) -> None:
+        """It would stay when the adapter is erased."""
+        before = shelf.searcher.candidates(1, "screw").dense
+        dimension = shelf.embedder.dimension
+        weights = np.random.default_rng(1).standard_normal((4, dimension)).astype(np.float32)
+        personal = QueryMap(random_basis(dimension, 4, seed=1), weights)
+        plain = shelf.searcher.search(1, "screw", k=30, mode="dense")
+        shelf.searcher.set_personal_map(1, personal)
+        assert shelf.searcher.search(1, "screw", k=30, mode="dense") != plain
+        assert np.array_equal(shelf.searcher.candidates(1, "screw").dense, before)
 
     def test_short_titles_say_too_little(self, shelf: Shelf) -> None:
         assistant_id, _ = shelf.assistant(

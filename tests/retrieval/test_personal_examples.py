@@ -159,3 +159,23 @@ def test_it_is_there_until_something_of_it_is_gone(filled: Database, store: Assi
     with store.changing() as change:
         change.remove(sorted(material.documents)[0])
     assert not is_there(material)
+
+
+def test_a_question_in_whose_favour_a_heading_is_not_asked_counts_without_passages(
+    filled: Database, store: AssistantStore
+) -> None:
+    """Without it there would be another example, so what it did is forgotten with it."""
+    heading = "All about the keys"
+    with filled.write() as session:
+        (made,) = (one for one in headings.list_page(session, 1, limit=9) if one.text == heading)
+        questions.add(session, 1, [NewQuestion(heading, made.relevant, None, None)])
+    put(store, new_document(["The warden has it."], "keys", heading=heading))
+    material = read(filled)
+    with filled.read() as session:
+        labelled = {row.text: row.id for row in questions.list_page(session, 1)}
+    assert heading not in texts(material) and labelled[heading] in material.questions
+    with filled.write() as session:
+        assert questions.remove(session, 1, labelled[heading]).removed
+    assert heading in texts(read(filled))
+    with filled.read() as session:
+        assert not personal_examples.is_there(session, 1, material)
