@@ -92,6 +92,9 @@ def install(app: FastAPI, pages: Pages) -> None:
         language="en-US",
         dark=None,
         storage_secret=secret,
+        # Long enough for a phone that sleeps; the socket is then asked for life every 48 seconds,
+        # which is less than proxies wait for.
+        reconnect_timeout=60,
         show_welcome_message=False,
     )
     nicegui_app.add_middleware(WithoutPrefixMiddleware)

@@ -35,8 +35,12 @@ def guard(sessions: Sessions) -> None:
         """The page that a message names, if the socket's session opened it and is open."""
         named = message.get("client_id") if isinstance(message, dict) else None
         page = Client.instances.get(named) if isinstance(named, str) else None
-        session_id = sio.get_environ(sid)["asgi.scope"]["session"].get(SESSION)
-        if page is None or page.request.session.get(SESSION) != session_id:
+        # None once the socket is closed, with messages of it still to be read.
+        environ = sio.get_environ(sid)
+        if page is None or environ is None:
+            return None
+        session_id = environ["asgi.scope"]["session"].get(SESSION)
+        if page.request.session.get(SESSION) != session_id:
             return None
         if sessions.find(session_id) is None:
             # Whoever still looks at it learns why nothing happens; a second time would undo it.
@@ -61,7 +65,8 @@ def guard(sessions: Sessions) -> None:
     async def connected(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         query = {name: found[0] for name, found in parse_qs(environ["QUERY_STRING"]).items()}
         if "client_id" in query and owned(sid, query) is None:
-            raise SocketRefusedError("another session's page")
+            # NiceGUI's own words, at which the browser loads the page anew.
+            raise SocketRefusedError("Implicit handshake failed")
         await connect(sid, environ, auth)
 
     sio.on("connect", connected)

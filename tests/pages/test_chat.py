@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,8 +18,9 @@ from playwright.sync_api import Browser, expect
 
 from generation.answer import NOTHING_FOUND
 from tests.pages.browser import NARROW, WIDE, Visit, visit
-from tests.pages.conftest import NewVisit, ServedNode
-from tests.served import alcove_json, start_node, wait
+from tests.pages.conftest import NewVisit
+from tests.pages.nodes import ServedNode, served_node
+from tests.served import wait
 
 pytestmark = pytest.mark.pages
 
@@ -35,6 +35,8 @@ class Generator:
 
     def __init__(self) -> None:
         self.hung_up = threading.Event()
+        self.conversations: list[list[str]] = []
+        """Who said what it was asked about: the roles of each request's messages."""
         app = FastAPI()
         app.post("/v1/chat/completions")(self._complete)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -48,13 +50,21 @@ class Generator:
         self._thread.join()
 
     async def _complete(self, request: Request) -> StreamingResponse:
-        asked = (await request.json())["messages"][-1]["content"]
-        pieces = self._dawdle() if "slowly" in asked.rpartition("ferry")[2] else self._cite()
+        messages = (await request.json())["messages"]
+        self.conversations.append([message["role"] for message in messages])
+        how = messages[-1]["content"].rpartition("ferry")[2]
+        pieces = (
+            self._dawdle() if "slowly" in how else self._break() if "badly" in how else self._cite()
+        )
         return StreamingResponse(_events(pieces), media_type="text/event-stream")
 
     async def _cite(self) -> AsyncIterator[str]:
         for piece in CITING.split(" "):
             yield f"{piece} "
+
+    async def _break(self) -> AsyncIterator[str]:
+        yield "wave "
+        raise RuntimeError("the generator fails")
 
     async def _dawdle(self) -> AsyncIterator[str]:
         try:
@@ -87,19 +97,16 @@ def generator() -> Iterator[Generator]:
 @pytest.fixture(scope="module")
 def ferries(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedNode]:
     """A node with one hostile document that asks the planted generator, one answer at a time."""
-    home = tmp_path_factory.mktemp("ferries") / "home"
-    key = alcove_json("node", "init", "--home", str(home))["key"]
-    (home / "settings.toml").write_text(
-        f'upstream_url = "{generator.url}"\ngenerator = "planted"\nmax_rows = 1\nqueue_size = 0\n'
-    )
-    process, url = start_node(home)
-    try:
-        node = ServedNode(home, url, key)
+
+    def prepare(home: Path) -> None:
+        (home / "settings.toml").write_text(
+            f'upstream_url = "{generator.url}"\ngenerator = "planted"\nmax_rows = 1\n'
+            "queue_size = 0\n"
+        )
+
+    with served_node(tmp_path_factory.mktemp("ferries") / "served", prepare) as node:
         upload(node, "default", NAME, TEXT)
         yield node
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 @pytest.fixture
@@ -122,18 +129,25 @@ def test_a_real_model_answers_from_a_document(
     visit_node: NewVisit, node: ServedNode, tmp_path: Path
 ) -> None:
     node.owner.post("/v1/assistants", json={"name": "library"}).raise_for_status()
-    upload(node, "library", "hours.md", "# Opening hours\n\nThe library opens at nine.\n")
+    upload(
+        node,
+        "library",
+        "hours.md",
+        "# The library\n\n## Opening hours\n\nThe library opens at nine.\n",
+    )
     with visit_node() as visit:
         visit.sign_in(node.new_key(assistants=["library"]))
         # A user's key leads to nothing but the chat with its own assistants.
         assert visit.page.get_by_role("navigation").inner_text() == "Chat"
         ask(visit, "When does the library open?")
         answer = visit.page.get_by_role("region", name="Answer")
-        expect(answer.get_by_role("button", name="Good answer")).to_be_visible(timeout=60_000)
+        expect(answer.get_by_role("button", name="Good answer")).to_be_visible()
         assert answer.inner_text().strip()
         answer.get_by_role("button", name="1 passages were read").click()
         answer.get_by_role("button", name="[1] Opening hours").click()
         passage = visit.page.get_by_role("dialog")
+        expect(passage.get_by_role("heading")).to_have_text("The library")
+        expect(passage.get_by_text("Opening hours", exact=True)).to_be_visible()
         expect(passage.get_by_text("hours.md, passage 1")).to_be_visible()
         expect(passage.get_by_role("mark")).to_contain_text("The library opens at nine.")
 
@@ -151,9 +165,30 @@ def test_a_mark_opens_the_passage_and_texts_stay_texts(
         expect(passage).to_contain_text(NAME)
         assert visit.violations() == []
         passage.get_by_role("button", name="Close").click()
+        expect(passage).to_have_count(0)
         expect(answer).to_contain_text(CITING)
         expect(visit.page.get_by_role("region", name="Question")).to_contain_text(HURT)
         assert visit.page.evaluate("window.hurt") is None
+
+
+def test_the_keyboard_is_enough_to_ask_and_to_open_a_passage(
+    visit_ferries: NewVisit, ferries: ServedNode
+) -> None:
+    with visit_ferries() as visit:
+        visit.sign_in(ferries.key)
+        question = visit.page.get_by_label("Your question")
+        expect(question).to_be_focused()
+        visit.page.keyboard.type("When leaves the ferry?")
+        visit.page.keyboard.press("Enter")
+        mark = visit.page.get_by_role("button", name="Passage [1]").first
+        expect(mark).to_be_visible()
+        visit.tab_to(mark, "Shift+Tab")
+        visit.page.keyboard.press("Enter")
+        passage = visit.page.get_by_role("dialog")
+        expect(passage.get_by_role("button", name="Close")).to_be_focused()
+        visit.page.keyboard.press("Enter")
+        expect(passage).to_have_count(0)
+        expect(mark).to_be_focused()
 
 
 def test_thumbs_reach_the_owner_with_reason_and_passages(
@@ -199,10 +234,40 @@ def test_closing_the_window_ends_the_generation(
         generator.hung_up.clear()
         ask(visit, "When leaves the ferry, slowly?")
         expect(visit.page.get_by_text("wave wave")).to_be_visible()
-    assert generator.hung_up.wait(60)
+        visit.page.close()
+        # Sooner than a page is over whose phone sleeps.
+        assert generator.hung_up.wait(40)
 
 
-def test_a_full_queue_is_told(visit_ferries: NewVisit, ferries: ServedNode) -> None:
+def test_a_phone_that_slept_finds_its_conversation(
+    visit_ferries: NewVisit, ferries: ServedNode
+) -> None:
+    with visit_ferries() as visit:
+        visit.sign_in(ferries.key)
+        ask(visit, "When leaves the ferry, slowly?")
+        expect(visit.page.get_by_text("wave wave")).to_be_visible()
+        visit.page.evaluate(
+            """() => {
+              window.is_the_same = true;
+              window.socket.io.reconnectionDelay(4000).randomizationFactor(0);
+              window.socket.io.engine.close();
+            }"""
+        )
+        lost = visit.page.get_by_text("Connection lost")
+        expect(lost).to_be_visible()
+        expect(lost).to_be_hidden()
+        visit.page.get_by_role("button", name="Stop").click()
+        expect(visit.page.get_by_text("You stopped this answer.")).to_be_visible()
+        assert visit.page.evaluate("window.is_the_same")
+        # What is over on the server is loaded anew.
+        visit.page.evaluate("emitEvent('left'); window.socket.io.engine.close()")
+        visit.page.wait_for_function("!window.is_the_same && window.did_handshake")
+        expect(visit.page.get_by_role("region", name="Answer")).to_have_count(0)
+
+
+def test_what_was_refused_or_broke_off_is_told_and_no_part_of_the_conversation(
+    visit_ferries: NewVisit, ferries: ServedNode, generator: Generator
+) -> None:
     with visit_ferries() as first, visit_ferries() as second:
         first.sign_in(ferries.key)
         second.sign_in(ferries.key)
@@ -212,6 +277,15 @@ def test_a_full_queue_is_told(visit_ferries: NewVisit, ferries: ServedNode) -> N
         expect(second.page.get_by_text("its queue is full")).to_be_visible()
         first.page.get_by_role("button", name="Stop").click()
         expect(first.page.get_by_text("You stopped this answer.")).to_be_visible()
+        ask(second, "When leaves the ferry, badly?")
+        expect(second.page.get_by_text("No answer: ")).to_be_visible()
+        good = second.page.get_by_role("button", name="Good answer")
+        for number in (1, 2):
+            ask(second, "When leaves the ferry?")
+            expect(good).to_have_count(number)
+    before, after = generator.conversations[-2:]
+    assert (before.count("user"), before.count("assistant")) == (1, 0)
+    assert (after.count("user"), after.count("assistant")) == (2, 1)
 
 
 def test_where_nothing_is_found_the_page_says_so(
@@ -222,6 +296,11 @@ def test_where_nothing_is_found_the_page_says_so(
         visit.sign_in(ferries.new_key(assistants=["empty"]))
         ask(visit, "When leaves the ferry?")
         expect(visit.page.get_by_text(NOTHING_FOUND)).to_be_visible()
+        ferries.owner.delete("/v1/assistants/empty").raise_for_status()
+        visit.open("/")
+        expect(
+            visit.page.get_by_text("There is no assistant that this key may ask.")
+        ).to_be_visible()
 
 
 def test_a_new_conversation_forgets_the_old(visit_ferries: NewVisit, ferries: ServedNode) -> None:
@@ -232,6 +311,13 @@ def test_a_new_conversation_forgets_the_old(visit_ferries: NewVisit, ferries: Se
         visit.page.get_by_role("button", name="New conversation").click()
         expect(visit.page.get_by_role("region", name="Answer")).to_have_count(0)
         expect(visit.page.get_by_text("Ask about the assistant's documents.")).to_be_visible()
+        # Also while it goes on, and the node answers no two at a time.
+        ask(visit, "When leaves the ferry, slowly?")
+        expect(visit.page.get_by_text("wave wave")).to_be_visible()
+        visit.page.get_by_role("button", name="New conversation").click()
+        ask(visit, "When leaves the ferry?")
+        expect(visit.page.get_by_role("button", name="Good answer")).to_be_visible()
+        expect(visit.page.get_by_role("region", name="Answer")).to_have_count(1)
 
 
 def test_who_signed_out_elsewhere_is_sent_to_sign_in(

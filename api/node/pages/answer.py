@@ -42,6 +42,8 @@ class AnswerView:
 
     def end(self, notice: str = "") -> None:
         """Nothing follows; a `notice` says why, where it is not the answer's end."""
+        if self._body.is_deleted:
+            return  # its conversation is over
         self._body.clear()
         with self._body:
             self._show_text()

@@ -8,12 +8,11 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 
 from api.node.pages.assistant import show_assistant
-from api.node.pages.documents import BUILD_SECONDS
 from api.node.pages.keys import Keys
 from api.node.pages.links import BRAND, links
 from api.pages.actions import working
 from api.pages.client import Api
-from api.pages.frame import frame, heading, opened, told
+from api.pages.frame import BUILD_SECONDS, frame, heading, opened, told
 from api.pages.parts import named
 from api.pages.sessions import Sessions
 from api.pages.words import counted

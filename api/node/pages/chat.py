@@ -13,7 +13,7 @@ from nicegui import ui
 from api.node.pages.answer import AnswerView
 from api.node.pages.links import BRAND, links
 from api.pages.client import RefusedError
-from api.pages.frame import Open, frame, opened, told
+from api.pages.frame import BUILD_SECONDS, Open, frame, opened, told
 from api.pages.sessions import Sessions
 
 BUSY = "The node answers others just now and its queue is full. Ask again in a moment."
@@ -22,7 +22,7 @@ STOPPED = "You stopped this answer."
 
 
 def define(app: FastAPI, sessions: Sessions) -> None:
-    @ui.page("/")
+    @ui.page("/", response_timeout=BUILD_SECONDS)
     async def chat(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("Chat", links(page.visitor), BRAND):
@@ -41,6 +41,7 @@ class Chat:
     def __init__(self, page: Open, names: list[str]) -> None:
         self._page = page
         self._asking: asyncio.Task[None] | None = None
+        self._before: asyncio.Task[None] | None = None
         with ui.row().classes("w-full items-center gap-3"):
             self._assistant = ui.select(
                 names, value=names[0], label="Assistant", on_change=self._begin
@@ -60,13 +61,15 @@ class Chat:
             self._stop_button = ui.button("Stop", icon="stop", on_click=self._stop)
             for button in (self._ask_button, self._stop_button):
                 button.props("unelevated no-caps")
-        self._show_busy()
         self._begin()
         # A window that was closed asks for nothing more.
         ui.context.client.on_delete(self._stop)
 
     def _begin(self) -> None:
         self._stop()
+        # What is asked next waits for its end, since a node may answer one at a time.
+        self._before, self._asking = self._asking or self._before, None
+        self._show_busy()
         self._messages: list[dict[str, str]] = []
         self._chat_id = secrets.token_hex(16)
         self._said.clear()
@@ -86,29 +89,35 @@ class Chat:
             with ui.element("section").classes("w-full").props("aria-label=Question"):
                 ui.label(question).classes("plain font-semibold")
             view = AnswerView(self._page, self._assistant.value, question)
-        self._asking = asyncio.create_task(self._answer(question, view))
+        asked = [*self._messages, {"role": "user", "content": question}]
+        body = {"model": self._assistant.value, "messages": asked, "stream": True}
+        self._asking = asyncio.create_task(self._answer(body, view))
         self._show_busy()
         with suppress(asyncio.CancelledError):
             await self._asking
 
-    async def _answer(self, question: str, view: AnswerView) -> None:
-        asked = [*self._messages, {"role": "user", "content": question}]
-        body = {"model": self._assistant.value, "messages": asked, "stream": True}
+    async def _answer(self, body: dict[str, Any], view: AnswerView) -> None:
         named = {"X-OpenWebUI-Chat-Id": self._chat_id}
         try:
+            if self._before is not None:
+                await asyncio.wait([self._before])
             # A task of its own has no place in the page.
             with self._said:
                 async with told():
-                    await self._read(body, named, view)
-                    self._messages = [*asked, {"role": "assistant", "content": view.text}]
+                    if await self._read(body, named, view):
+                        answer = {"role": "assistant", "content": view.text}
+                        self._messages = [*body["messages"], answer]
         except asyncio.CancelledError:
             view.end(STOPPED)
             raise
         finally:
-            self._asking = None
-            self._show_busy()
+            # Whoever began anew meanwhile has left it behind.
+            if self._asking is asyncio.current_task():
+                self._asking = None
+                self._show_busy()
 
-    async def _read(self, body: Any, headers: dict[str, str], view: AnswerView) -> None:
+    async def _read(self, body: Any, headers: dict[str, str], view: AnswerView) -> bool:
+        """Whether the answer came to its end."""
         try:
             async with self._page.api.events(
                 "/v1/chat/completions", body, headers=headers
@@ -118,8 +127,9 @@ class Chat:
         except RefusedError as error:
             reasons = {"engine_busy": BUSY, "starting": STARTING}
             view.end(reasons.get(error.code, f"No answer: {error}."))
-        else:
-            view.end()
+            return False
+        view.end()
+        return True
 
     def _stop(self) -> None:
         if self._asking is not None:

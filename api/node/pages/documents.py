@@ -14,11 +14,8 @@ from api.node.pages.links import BRAND, links
 from api.node.pages.reading import Reading
 from api.node.pages.sending import Sender
 from api.pages.client import Api
-from api.pages.frame import frame, heading, opened, told
+from api.pages.frame import BUILD_SECONDS, frame, heading, opened, told
 from api.pages.sessions import Sessions
-
-BUILD_SECONDS = 60.0
-"""A page is built from several requests; a busy node takes its time for them."""
 
 
 def define(app: FastAPI, sessions: Sessions) -> None:

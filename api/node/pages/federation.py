@@ -13,12 +13,12 @@ from api.node.pages.federation_versions import Versions
 from api.node.pages.links import BRAND, links
 from api.node.pages.live import LivePage, refused
 from api.pages.client import Api, RefusedError
-from api.pages.frame import frame, opened, told
+from api.pages.frame import BUILD_SECONDS, frame, opened, told
 from api.pages.sessions import Sessions
 
 
 def define(app: FastAPI, sessions: Sessions) -> None:
-    @ui.page("/federation")
+    @ui.page("/federation", response_timeout=BUILD_SECONDS)
     async def federation(request: Request) -> None:
         page = opened(app, sessions, request)
         with frame("Federation", links(page.visitor), BRAND):
