@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 
 
 def named(element: ui.element, name: str) -> None:
@@ -15,3 +18,21 @@ def scrolled(name: str) -> ui.element:
     place = ui.element("div").classes("scrolled").props("tabindex=0 role=region")
     named(place, name)
     return place
+
+
+def copier(text: str) -> ui.button:
+    """A button that puts `text` into the clipboard, and says whether the browser let it."""
+
+    def copied(event: GenericEventArguments) -> None:
+        if event.args:
+            ui.notify("Copied.", type="positive")
+        else:
+            ui.notify("The browser did not let it be copied: select it and copy it.")
+
+    button = ui.button("Copy", icon="content_copy").props("outline no-caps autofocus")
+    return button.on(
+        "click",
+        copied,
+        js_handler="async () => { try { await navigator.clipboard.writeText("
+        f"{json.dumps(text)}); emit(true); }} catch {{ emit(false); }} }}",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -182,6 +183,15 @@ def test_commands_trust_the_servers_certificate_and_no_other(home: Path, serve: 
     assert announced["url"].startswith("https://")
     address.write_text(json.dumps({**announced, "certificate": other.read_text()}))
     assert "CERTIFICATE_VERIFY_FAILED" in refusal(run("key", "list", home=home))
+    trusted = ssl.create_default_context(cafile=certificate)
+    with httpx.Client(base_url=announced["url"], verify=trusted, timeout=SECONDS) as browser:
+        origins = (announced["url"].replace("https:", "http:"), announced["url"])
+        answers = [
+            browser.post("/ui/sign-in", data={"key": announced["key"]}, headers={"Origin": origin})
+            for origin in origins
+        ]
+    assert [answer.status_code for answer in answers] == [403, 303]
+    assert "; secure" in answers[1].headers["set-cookie"].lower()
     server.send_signal(signal.SIGINT)
     assert server.wait(SECONDS) == 0
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from api.pages.words import moment
 from benchmarks.participants import Participant
 from federation.enrolment import EnrolmentToken
 from tests.coordinators import noisy_vector
@@ -36,7 +37,6 @@ from tests.pages.coordinators import (
 pytestmark = pytest.mark.pages
 
 Open = Callable[..., AbstractContextManager[Page]]
-expect.set_options(timeout=30_000)
 IMAGE = "<img src=x onerror='window.hurt = 1'>"
 BASE_MODEL = "all-MiniLM-L6-v2@0123456789abcdef/torch-float32"
 
@@ -86,16 +86,21 @@ def test_a_node_is_let_in_with_a_token_and_shut_out(
         press(page, "Make a token")
         shown = page.get_by_label("Token", exact=True).last
         token = EnrolmentToken.parse(shown.input_value())
+        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+        press(page, "Copy")
+        expect(page.get_by_text("The browser did not let it be copied")).to_be_visible()
         press(page, "Done")
         expect(page.get_by_text("Not used, expires in 7 days")).to_be_visible()
         expect(page.get_by_text(IMAGE, exact=True)).to_be_visible()
-        assert token.secret not in page.content()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert not Visit(coordinator.url, page).shows(token.secret)
 
         participant = Participant(http, token.coordinator, noisy_vector)
         assert participant.enrol(token, f"Kiosk {PENDING}").status_code == 201
         page.reload()
         choose(page, "Population", NODES)
         expect(page.get_by_text("Waits for approval")).to_be_visible()
+        assert not Visit(coordinator.url, page).shows(token.secret)
         press(page, f"Approve Kiosk {PENDING}")
         fingerprint = " ".join(re.findall("....", participant.identity))
         expect(page.get_by_role("dialog")).to_contain_text(fingerprint)
@@ -137,7 +142,7 @@ def test_participants_and_the_roster_are_those_of_the_api(
 
 def test_what_the_api_refuses_is_told(open_page: Open, coordinator: ServedCoordinator) -> None:
     """Somebody else was faster: the page still offers what cannot be done any more."""
-    with httpx.Client(base_url=coordinator.url) as http:
+    with httpx.Client(base_url=coordinator.url, timeout=60) as http:
         participant = coordinator.enrol(http, POPULATION, "Too late")
         number = coordinator.id_of(participant)
         with open_page("/participants") as page:
@@ -264,6 +269,10 @@ def visit_empty(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
 
 def test_the_whole_way_from_nothing_to_a_running_federation(visit_empty: Visit) -> None:
     page = visit_empty.page
+    expect(page.get_by_text("There is no population yet")).to_be_visible()
+    visit_empty.open("/ledger")
+    expect(page.get_by_text("There is no ledger yet")).to_be_visible()
+    assert visit_empty.violations() == []
     visit_empty.open("/versions")
     expect(page.get_by_text("There is no federation yet, and so no version.")).to_be_visible()
     visit_empty.open("/rounds")
@@ -320,7 +329,8 @@ def test_rounds_are_seen_as_they_happen(open_page: Open, coordinator: ServedCoor
             expect(step).to_contain_text(words)
             expect(row).to_contain_text(words)
             expect(shown).to_contain_text("5 nodes joined.")
-        coordinator.play(RUNNING, "survivors")
+        due = coordinator.play(RUNNING, "survivors")["deadline"]
+        expect(shown).to_contain_text(f"This phase ends at the latest {moment(due)}, in ")
         coordinator.play(RUNNING, "enlisting")
         expect(row.get_by_role("cell")).to_contain_text([name, "Released", "5", "0", "–"])
         expect(step).to_contain_text("Enlisting")
@@ -355,7 +365,15 @@ def test_versions_are_promoted_rolled_back_and_downloaded(
         assert downloading.value.suggested_filename == f"{RUNNING}-2.f32"
         content = Path(downloading.value.path()).read_bytes()
         assert content == coordinator.admin.get(f"{path}/2/parameters").content
-    coordinator.ask("POST", f"{path}/0/promote")
+        # Somebody else was faster.
+        coordinator.ask("POST", f"{path}/0/promote")
+        refused = coordinator.admin.post(f"/v1/admin/federations/{RUNNING}/roll-back")
+        assert refused.is_client_error
+        press(page, f"Roll back {RUNNING}")
+        confirm(page, "Roll back", f"Roll {RUNNING} back by one version?")
+        expect(page.get_by_role("alert")).to_contain_text(
+            refused.json()["error"]["message"], ignore_case=True
+        )
 
 
 def test_an_auditor_reads_and_is_offered_nothing_to_do(

@@ -12,7 +12,7 @@ from nicegui import ui
 from api.coordinator.pages import charts
 from api.coordinator.pages.charts import Line, chart
 from api.coordinator.pages.links import BRAND, links
-from api.coordinator.pages.shown import VIEWS, later, meaning
+from api.coordinator.pages.shown import VIEWS, later, meaning, meaning_of_budget
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened
 from api.pages.parts import named
@@ -64,10 +64,7 @@ def _population(budget: dict[str, Any], entries: Sequence[dict[str, Any]]) -> No
             with ui.column().classes("gap-0"):
                 ui.label(label).classes("muted text-sm")
                 ui.label(number(epsilon)).classes("text-xl font-semibold")
-    ui.label(
-        f"{meaning(budget['modes'], budget)}; kept at Renyi order {budget['order']}, towards the "
-        f"coordinator. Assumes {budget['trust']}."
-    ).classes("muted")
+    ui.label(meaning_of_budget(budget)).classes("muted")
     _shares(budget)
     _burn_down(budget, entries)
 

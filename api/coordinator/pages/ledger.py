@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from nicegui import events, ui
 
 from api.coordinator.pages.links import BRAND, links
-from api.coordinator.pages.shown import later
+from api.coordinator.pages.shown import later, meaning_of_budget
 from api.coordinator.pages.verification import CHECKED, show_verification
 from api.pages.client import Api
 from api.pages.frame import frame, heading, opened, told
@@ -93,15 +93,17 @@ class _Ledger:
 
     async def show(self) -> None:
         entries = await self._api.every(f"{self._path}/entries")
+        budget = await self._api.get(f"/v1/audit/budgets/{self._population}")
         verification = ui.column().classes("panel gap-3")
-        self._table = self._records(entries)
+        self._table = self._records(entries, meaning_of_budget(budget))
         with verification:
             heading("Verification")
             later("Verifying every record", self._verify)
 
-    def _records(self, entries: Sequence[dict[str, Any]]) -> ui.table:
+    def _records(self, entries: Sequence[dict[str, Any]], means: str) -> ui.table:
         with ui.column().classes("panel gap-3"):
             heading("Records")
+            ui.label(f"What was spent, and its limit. {means}").classes("muted")
             with ui.row().classes("w-full items-center justify-between gap-2"):
                 search = ui.input("Search the records").props("outlined dense clearable")
                 search.classes("w-full sm:w-80")

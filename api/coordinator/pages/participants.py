@@ -13,6 +13,7 @@ from nicegui import ui
 from api.coordinator.pages.links import BRAND, links
 from api.pages.actions import answer_of, confirmed, working
 from api.pages.frame import Open, frame, heading, opened, told
+from api.pages.parts import copier
 from api.pages.sessions import Sessions
 from api.pages.words import ago, moment
 
@@ -170,8 +171,7 @@ async def _show_once(made: dict[str, Any]) -> None:
         ui.label("The coordinator's fingerprint, which the node's owner compares:")
         _show_fingerprint(made["fingerprint"])
         with ui.row().classes("self-end"):
-            copy = ui.button("Copy", on_click=lambda: ui.clipboard.write(made["token"]))
-            copy.props("flat no-caps")
+            copier(made["token"])
             ui.button("Done", on_click=lambda: dialog.submit(None)).props("unelevated no-caps")
     await answer_of(dialog)
 

@@ -27,6 +27,14 @@ def meaning(modes: Iterable[str], fields: dict[str, Any]) -> str:
     )
 
 
+def meaning_of_budget(budget: dict[str, Any]) -> str:
+    """The same of what a population has spent, with what that assumes."""
+    return (
+        f"{meaning(budget['modes'], budget)}; kept at Renyi order {budget['order']}, towards the "
+        f"coordinator. Assumes {budget['trust']}."
+    )
+
+
 def later(what: str, load: Callable[[], Awaitable[None]]) -> None:
     """Fill this place once the page is open, and say until then that `what` is on its way."""
     place = ui.column().classes("w-full gap-4")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from nicegui import ui
-from nicegui.events import GenericEventArguments
 
 from api.pages.actions import confirmed, working
 from api.pages.client import Api, RefusedError
 from api.pages.frame import heading, told
-from api.pages.parts import named
+from api.pages.parts import copier, named
 from api.pages.words import moment
 from storage.node_tables import Scope
 
@@ -186,20 +184,8 @@ def _show_once(made: dict[str, Any]) -> None:
         ui.label("Copy it now: the node keeps only a hash of it and cannot show it again.")
         ui.input("Key", value=made["key"]).props("outlined readonly").classes("w-full font-mono")
 
-        def copied(event: GenericEventArguments) -> None:
-            if event.args:
-                ui.notify("Copied.", type="positive")
-            else:
-                ui.notify("The browser did not let it be copied: select the key and copy it.")
-
         with ui.row().classes("w-full justify-end"):
-            copy = ui.button("Copy", icon="content_copy").props("outline no-caps autofocus")
-            copy.on(
-                "click",
-                copied,
-                js_handler="async () => { try { await navigator.clipboard.writeText("
-                f"{json.dumps(made['key'])}); emit(true); }} catch {{ emit(false); }} }}",
-            )
+            copier(made["key"])
             ui.button("I have it", on_click=dialog.close).props("unelevated no-caps")
     dialog.on_value_change(lambda event: None if event.value else dialog.delete())
     dialog.open()

@@ -62,14 +62,15 @@ class Personal:
 
     async def show(self) -> None:
         """Everything as it is now; while a training is under way it looks again."""
-        found = await self._api.get(f"{self._path}/personal")
         jobs = (await self._api.get(f"{self._path}/jobs", kind="personal", limit=1))["data"]
-        is_training = bool(found["jobs"])
+        found = await self._api.get(f"{self._path}/personal")
+        # A training may begin or end between the two.
+        is_training = bool(found["jobs"]) or any(job["finished_at"] is None for job in jobs)
         self._timer.active = is_training
         self._train.set_enabled(not is_training)
-        self._progress.set_visibility(is_training)
+        self._progress.set_visibility(False)
         for job in jobs:
-            self._tell(job, is_training)
+            self._tell(job)
         self._versions.clear()
         with self._versions:
             show_versions(found["data"], self._serve)
@@ -83,9 +84,11 @@ class Personal:
                 await self.show()
                 return
             job = await self._api.get(f"/v1/jobs/{found['jobs'][0]}")
-            self._tell(job, is_training=True)
+            self._tell(job)
 
-    def _tell(self, job: dict[str, Any], is_training: bool) -> None:
+    def _tell(self, job: dict[str, Any]) -> None:
+        is_training = job["finished_at"] is None
+        self._progress.set_visibility(is_training)
         self._outcome.clear()
         if is_training:
             done = f"{job['progress']:.0%}"
