@@ -144,10 +144,10 @@ def test_a_real_model_answers_from_a_document(
         expect(answer.get_by_role("button", name="Good answer")).to_be_visible()
         assert answer.inner_text().strip()
         answer.get_by_role("button", name="1 passages were read").click()
-        answer.get_by_role("button", name="[1] Opening hours").click()
+        answer.get_by_role("button", name="[1] The library > Opening hours").click()
         passage = visit.page.get_by_role("dialog")
         expect(passage.get_by_role("heading")).to_have_text("The library")
-        expect(passage.get_by_text("Opening hours", exact=True)).to_be_visible()
+        expect(passage.get_by_text("The library > Opening hours", exact=True)).to_be_visible()
         expect(passage.get_by_text("hours.md, passage 1")).to_be_visible()
         expect(passage.get_by_role("mark")).to_contain_text("The library opens at nine.")
 

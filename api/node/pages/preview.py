@@ -34,13 +34,20 @@ async def preview(api: Api, assistant: str, document_id: str, position: int | No
         with (
             ui.column()
             .classes("w-full overflow-auto px-4 pb-4 gap-4")
-            .props('tabindex=0 role=region aria-label="Text of the document"')
+            .props('tabindex=0 role=region aria-label="Text of the document"') as text
         ):
             _facts(document)
             wanted = _Passages(passages, position).wanted
     if wanted is not None:
-        # Before it is shown there is nothing to scroll.
-        dialog.on("show", js_handler=f"() => getHtmlElement({wanted.id}).scrollIntoView()")
+        # Before it is shown there is nothing to scroll. By its place in the text, not by that on
+        # the screen (scrollIntoView): the dialog may still grow.
+        dialog.on(
+            "show",
+            js_handler=f"""() => {{
+              const text = getHtmlElement({text.id});
+              text.scrollTop = getHtmlElement({wanted.id}).offsetTop - text.offsetTop;
+            }}""",
+        )
     dialog.on_value_change(lambda event: None if event.value else dialog.delete())
     dialog.open()
 
