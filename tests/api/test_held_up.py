@@ -17,6 +17,7 @@ from api.node.node import Node
 from retrieval.library import Library
 from retrieval.parse_worker import ParseWorker
 from tests.api.here import Here, serving_here, silent_upstream, until
+from tests.nodes import files_holding
 from tests.served import wait
 
 MOST_WAITING = 1_000
@@ -105,9 +106,9 @@ def test_an_assistant_that_is_being_deleted_is_there_or_unknown(
     assert owner.get("/v1/assistants/doomed").status_code == 404
 
 
-def test_uploads_beyond_what_may_wait_are_turned_away(
-    owner: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """No file is read before this is set."""
     released = threading.Event()
     parse = ParseWorker.parse
 
@@ -116,16 +117,41 @@ def test_uploads_beyond_what_may_wait_are_turned_away(
         return parse(worker, *given)
 
     monkeypatch.setattr(ParseWorker, "parse", stall)
-    try:
-        accepted = send(owner, b"a " * 400)
-        assert accepted.status_code == 202
-        refused = send(owner, b"b " * 400)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_much_waiting")
-        assert int(refused.headers["Retry-After"]) > 0
-    finally:
-        released.set()
+    yield released
+    released.set()
+
+
+def test_uploads_beyond_what_may_wait_are_turned_away(
+    owner: httpx.Client, reading: threading.Event
+) -> None:
+    accepted = send(owner, b"a " * 400)
+    assert accepted.status_code == 202
+    refused = send(owner, b"b " * 400)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_much_waiting")
+    assert int(refused.headers["Retry-After"]) > 0
+    reading.set()
     assert wait(owner, accepted.json()["id"])["state"] == "done"
-    assert send(owner, b"b " * 400).status_code == 202
+    accepted = send(owner, b"b " * 400)
+    assert accepted.status_code == 202
+    wait(owner, accepted.json()["id"])
+
+
+def test_an_upload_of_the_same_bytes_that_waits_goes_with_their_document(
+    here: Here, owner: httpx.Client, reading: threading.Event
+) -> None:
+    reading.set()
+    first = wait(owner, send(owner, b"The same bytes.").json()["id"])
+    reading.clear()
+    jobs = [send(owner, content).json()["id"] for content in (b"Others.", b"The same bytes.")]
+    path = f"/v1/assistants/default/documents/{first['items'][0]['document_id']}"
+    erased = owner.delete(path)
+    assert (erased.status_code, erased.json()["state"]) == (200, "done")
+    assert not files_holding(here.node.home.root, [b"The same bytes."])
+    reading.set()
+    items = [wait(owner, job_id)["items"][0] for job_id in jobs]
+    assert [item["state"] for item in items] == ["done", "failed"]
+    assert items[1]["error"]["code"] == "erased"
+    assert owner.get(path).status_code == 404
 
 
 def test_an_upload_is_on_disk_before_it_is_accepted(

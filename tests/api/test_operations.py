@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from tests.api.conftest import Served
+from tests.retrieval import documents
+from tests.served import wait
 
 LONG = {"messages": [{"role": "user", "content": "Write a long story."}], "use_context": False}
 
@@ -47,6 +49,40 @@ def test_metrics_count_routes_and_name_nothing(owner: httpx.Client, harbour: str
     assert "alcove_passages" in text
     assert harbour not in text
     assert "unmistakable" not in text
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_health_answers_while_a_large_document_is_read_and_answers_are_written(
+    served: Served, owner: httpx.Client, assistant: str
+) -> None:
+    """That it does at all; how soon, `benchmarks` measure."""
+    pages = [[f"Page {n}: the loom of workshop {n} has {n % 7} shafts."] * 10 for n in range(500)]
+    files = [("file", ("long.pdf", documents.pdf(pages)))]
+    sent = owner.post(f"/v1/assistants/{assistant}/documents", files=files).json()
+
+    def is_open() -> bool:
+        return owner.get(f"/v1/jobs/{sent['id']}").json()["finished_at"] is None
+
+    def ask(_: int) -> int:
+        answered = 0
+        with served.client() as client:
+            while is_open():
+                body = {"model": "default", "max_tokens": 60, **LONG}
+                answer = client.post("/v1/chat/completions", json=body)
+                assert answer.status_code in (200, 429)
+                answered += answer.status_code == 200
+        return answered
+
+    healthy = 0
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask, number) for number in range(2)]
+        while is_open():
+            assert httpx.get(f"{served.url}/health", timeout=120).status_code == 200
+            healthy += 1
+        assert sum(one.result() for one in asking) > 0
+    assert wait(owner, sent["id"])["state"] == "done"
+    assert healthy > 20
 
 
 def test_the_queue_is_bounded_and_says_when_to_come_back(served: Served) -> None:
