@@ -16,12 +16,20 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Probabilities for each request, and the longest delay on either way, in seconds."""
+    """Probabilities for each request, and the longest delay on either way, in seconds.
+
+    `repeated`: that a second copy arrives, up to `REPEAT_SECONDS` after the answer to the first,
+    and so after later requests of the same node.
+    """
 
     request_lost: float = 0.0
     answer_lost: float = 0.0
     doubled: float = 0.0
+    repeated: float = 0.0
     delay: float = 0.0
+
+
+REPEAT_SECONDS = 5.0
 
 
 class BadNetwork:
@@ -75,6 +83,7 @@ class BadNetwork:
         try:
             request = await _whole_message(client)
             self.requests.append(request)
+            place = len(self.requests)
             await self._late()
             if self._happens("request_lost"):
                 return
@@ -86,6 +95,12 @@ class BadNetwork:
                 answer.write(response)
                 await answer.drain()
                 self.happened["delivered"] += 1
+            answer.close()
+            if self._happens("repeated"):
+                await asyncio.sleep(self._chance.uniform(0, REPEAT_SECONDS))
+                later = {_session(other) for other in self.requests[place:]}
+                self.happened["overtaken"] += _session(request) in later
+                await self._ask(request)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.happened["broken"] += 1
         finally:
@@ -108,6 +123,11 @@ class BadNetwork:
         happens = self._chance.random() < getattr(self._faults, what)
         self.happened[what] += happens
         return happens
+
+
+def _session(request: bytes) -> bytes:
+    """What tells one node's requests from another's."""
+    return request.partition(b"Bearer ")[2].partition(b"\r\n")[0]
 
 
 async def _whole_message(reader: asyncio.StreamReader) -> bytes:

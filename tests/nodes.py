@@ -30,7 +30,7 @@ from storage.node_tables import Assistant, Chunk, Document, ItemState, Job
 from storage.settings import NodeSettings
 
 ROOT = Path(__file__).parents[1]
-JOB_SECONDS = 60
+JOB_SECONDS = 240
 PARSE_SECONDS = 60
 
 

@@ -69,7 +69,7 @@ def test_either_side_killed_at_random(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_bad_network(tmp_path: Path) -> None:
-    faults = Faults(request_lost=0.05, answer_lost=0.1, doubled=0.1, delay=0.1)
+    faults = Faults(request_lost=0.05, answer_lost=0.1, doubled=0.1, repeated=0.2, delay=0.1)
     plan = partial(node_plan, rounds=4, timing=TIMING)
     with ward(tmp_path / "home", plan, blobs=BLOBS) as place:
         run(place)
@@ -85,7 +85,8 @@ def test_a_bad_network(tmp_path: Path) -> None:
                 check_node(place, node)
             check_finished(place, journalled(made))
             check_log(place)
-    assert min(network.happened[what] for what in ("request_lost", "answer_lost", "doubled")) > 0
+    wanted = ("request_lost", "answer_lost", "doubled", "overtaken")
+    assert min(network.happened[what] for what in wanted) > 0
 
 
 @pytest.mark.timeout(600)

@@ -18,7 +18,7 @@ STATES = {
     "harmful": ("trending_down", "Not used: it did worse on your questions"),
     "untested": ("help_outline", "Not used: there were no questions to try it on"),
     "refused": ("block", "Not used: you refused it"),
-    "retired": ("history", "Not used: another version took its place"),
+    "retired": ("history", "Not used: another took its place, or it was rolled back"),
 }
 MEASURES = {
     "retriever": "MRR@10: how high the right document is found, 1 is best",

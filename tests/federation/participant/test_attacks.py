@@ -31,6 +31,7 @@ from retrieval.examples import ExampleSource, Subject
 from storage.coordinator_tables import Federation, Message, Round
 from storage.coordinator_tables import Participant as ParticipantRow
 from storage.membership_tables import MembershipState, Outcome, SharedVersion, VersionState
+from storage.niced_process import NICENESS
 from tests.federation.participant.plans import SIZE
 from tests.federation.participant.sites import (
     LearningSite,
@@ -41,7 +42,7 @@ from tests.federation.participant.sites import (
     until,
 )
 from tests.federation.participant.test_crashes import answering, outcomes
-from tests.federation.participant.test_federation import SUBJECTS, fill
+from tests.federation.participant.test_federation import SUBJECTS, contributions, fill
 from tests.federation.participant.test_modes import training_processes
 
 TIMING = Timing(90.0, 90.0, 0.5, 0.0)
@@ -157,6 +158,41 @@ def test_slow_or_unreadable_examples_change_no_message(
         finally:
             may_end.set()
         until(lambda: outcomes(one) == [Outcome.FINISHED], "it has taken part without rows")
+
+
+@pytest.mark.long
+def test_vectors_leave_at_the_plans_time_and_not_when_training_is_done(
+    tmp_path: Path, embedder: Embedder
+) -> None:
+    """A node whose training never ends and one that has nothing to train on."""
+    training_seconds = 5.0
+    with (
+        learning_site(
+            tmp_path / "coordinator", embedder.identity, others=1, privacy=ONE_ROUND,
+            timing=Timing(600.0, 600.0, training_seconds, 0.0),
+        ) as site,
+        member(tmp_path / "full", embedder) as full,
+        member(tmp_path / "empty", embedder) as empty,
+        answering(site),
+    ):  # fmt: skip
+        fill(full.node, full.assistant_id, SUBJECTS["north"])
+        for one, name in ((full, "full"), (empty, "empty")):
+            joined(one, site, name)
+        site.start()
+        until(lambda: len(training_processes()) == 2, "both have started to load their models")
+        until(lambda: all(p.nice() == NICENESS for p in training_processes()), "they give way")
+        for process in training_processes():
+            process.suspend()
+        for one in (full, empty):
+            until(lambda one=one: outcomes(one) == [Outcome.FINISHED], "it has taken part")
+        (driven,) = full.service._workers.values()
+        (federation,) = driven._federations.values()
+        assert federation.trainer is not None and federation.trainer.is_busy
+        for one in (full, empty):
+            (entered,) = contributions(one)
+            assert entered.sent_at is not None
+            # Noted in whole seconds.
+            assert entered.sent_at + 1 >= entered.seen_at + training_seconds
 
 
 def test_a_debit_that_was_made_for_another_payload_lets_none_leave(
