@@ -81,7 +81,7 @@ class VectorIndex:
         if len(ids) == 0:
             return
         # New ids are higher than all that were, save where a rebuild fills a gap.
-        held = self.ids() if ids.min() <= self._highest else []
+        held = self.ids() if ids.min() <= self._highest else ids[:0]
         if np.isin(ids, held).any() or len(np.unique(ids)) != len(ids):
             raise ValueError("an id is in the index already")
         with self._guard:
