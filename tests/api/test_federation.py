@@ -177,8 +177,8 @@ class TestQuestions:
         assert code(unknown) == (400, "invalid_question")
         assert owner.delete(f"{path}/{found[0]['id']}").json()["removed"] == 1
         assert code(owner.delete(f"{path}/{found[0]['id']}")) == (404, "question_not_found")
-        assert owner.delete(path, params={"subject": "nobody"}).json() == {"removed": 0}
-        assert owner.delete(path).json() == {"removed": 1}
+        assert owner.delete(path, params={"subject": "nobody"}).json()["removed"] == 0
+        assert owner.delete(path).json()["removed"] == 1
 
     def test_another_assistants_key_does_not_see_them(
         self, owner: httpx.Client, served: Served, assistant: str
