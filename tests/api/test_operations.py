@@ -57,7 +57,7 @@ def test_health_answers_while_a_large_document_is_read_and_answers_are_written(
     served: Served, owner: httpx.Client, assistant: str
 ) -> None:
     """That it does at all; how soon, `benchmarks` measure."""
-    pages = [[f"Page {n}: the loom of workshop {n} has {n % 7} shafts."] * 10 for n in range(500)]
+    pages = [[f"Page {n}: the loom of workshop {n} has {n % 7} shafts."] * 10 for n in range(40)]
     files = [("file", ("long.pdf", documents.pdf(pages)))]
     sent = owner.post(f"/v1/assistants/{assistant}/documents", files=files).json()
 

@@ -21,6 +21,7 @@ PARAGRAPHS = 8
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_an_interrupted_ingest_goes_on_where_it_was(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "minutes"
     folder.mkdir()

@@ -223,6 +223,7 @@ def test_three_nodes_train_a_generator_and_serve_it(
             (version,) = versions(one)
             assert version.examples > 0 and version.before == version.after
             assert version.state is VersionState.SERVED
+            until(lambda one=one: one.service.shared_lora is not None, "the engine has it")
             shared = one.service.shared_lora
             assert shared is not None and shared.name == f"{site.plan.hash}/1"
             assert one.service.generator_adapters == (shared.adapter,)
