@@ -294,6 +294,8 @@ class Library:
                 try:
                     fusion_weight.learn_from_titles(self._database, self.searcher, assistant_id)
                 except Exception:
+                    if assistant_id not in self._stores:
+                        continue  # it was deleted meanwhile
                     self._stored(assistant_id)
                     raise
 

@@ -32,9 +32,11 @@ class ServedNode:
 
 
 @contextmanager
-def served_node(folder: Path, prepare: Callable[[Path], None]) -> Iterator[ServedNode]:
+def served_node(
+    folder: Path, prepare: Callable[[Path], None], errors: int = 0
+) -> Iterator[ServedNode]:
     """A new node; `prepare` is called with its home before it is served, and at its end it must
-    have logged no error."""
+    have logged just as many errors as expected."""
     folder.mkdir()
     home = folder / "home"
     key = alcove_json("node", "init", "--home", str(home))["key"]
@@ -44,4 +46,4 @@ def served_node(folder: Path, prepare: Callable[[Path], None]) -> Iterator[Serve
     log = (folder / "server.log").read_text()
     shutil.rmtree(home)
     # What a page does wrong after somebody pressed a button is seen nowhere else.
-    assert '"level": "error"' not in log, log
+    assert log.count('"level": "error"') == errors, log

@@ -325,7 +325,7 @@ def test_a_node_whose_odometer_is_damaged_says_so(browser: Browser, tmp_path: Pa
         odometer.write_bytes(b"{}\n" + odometer.read_bytes())
 
     with (
-        served_node(tmp_path / "node", prepare) as node,
+        served_node(tmp_path / "node", prepare, errors=1) as node,
         on_page(browser, node) as visit,
     ):
         for title in (SPENT, POLICY):
