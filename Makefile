@@ -15,14 +15,14 @@ test: $(VENV)/.installed
 
 # Half of their time is spent waiting, for deadlines and for processes that start.
 test-faults: $(VENV)/.installed
-	$(PYTEST) -n 3 --dist worksteal -m 'faults or long'
+	$(PYTEST) -n 3 --dist worksteal --timeout 600 -m 'faults or long'
 
 test-fuzz: $(VENV)/.installed
 	$(PYTEST) -n 2 -m fuzz
 
 # Needs Debian's chromium and npm.
 test-pages: $(VENV)/.installed $(VENV)/npm/.installed
-	$(PYTEST) -n 3 --dist worksteal -m pages
+	$(PYTEST) -n 3 --dist worksteal --timeout 600 -m pages
 
 # The rules of accessibility that the pages are held against; the package has no dependencies.
 $(VENV)/npm/.installed: Makefile
