@@ -331,6 +331,7 @@ def test_who_signed_out_elsewhere_is_sent_to_sign_in(
         )
         ask(visit, "When leaves the ferry?")
         visit.page.wait_for_url("**/ui/sign-in")
+        expect(visit.page.get_by_label("Key")).to_be_visible()
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
