@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pysqlite3.dbapi2 as sqlite
 from rich.console import Console
 from rich.table import Table
 
@@ -80,16 +81,31 @@ def versioned(distribution: str) -> str:
     return f"{distribution} {importlib.metadata.version(distribution)}"
 
 
+DISTRIBUTIONS = (
+    "alcove", "torch", "transformers", "sentence-transformers", "peft", "faiss-cpu", "fastapi",
+    "uvicorn", "SQLAlchemy", "numpy", "scipy", "cryptography",
+)  # fmt: skip
+"""Those that the numbers depend on most."""
+
+
 def header() -> str:
     """The machine and the versions that the numbers belong to, on one line."""
-    packages = ("alcove", "numpy", "scipy", "cryptography")
     return ", ".join(
         [
             f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
-            f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} CPUs",
-            *(versioned(name) for name in packages),
+            f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} CPUs ({_processor()})",
+            f"SQLite {sqlite.sqlite_version}",
+            *(versioned(name) for name in DISTRIBUTIONS),
         ]
     )
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "processor unknown")
 
 
 def print_table(name: str, rows: Iterable[Row], console: Console) -> None:

@@ -295,7 +295,8 @@ class Library:
                     fusion_weight.learn_from_titles(self._database, self.searcher, assistant_id)
                 except Exception:
                     if assistant_id not in self._stores:
-                        continue  # it was deleted meanwhile
+                        log.info("no weight is fitted for a deleted assistant", exc_info=True)
+                        continue
                     self._stored(assistant_id)
                     raise
 
