@@ -103,16 +103,19 @@ def run(options: Options) -> Iterator[Row]:
             searcher.close()
             store.snapshot()
             database.close()
-            peer_folder = Path(folder) / "txtai"
-            peers[0][2].save(peer_folder)
-            with serve_node(home) as url, _txtai_server(Path(folder), peer_folder) as peer_url:
-                yield from _compare(
-                    f"HTTP n={size} dense",
-                    _ask_node(url, key),
-                    _ask_txtai(peer_url),
-                    f"{versioned('txtai')} API, exact",
-                    list(collection.questions),
-                )
+            with serve_node(home) as url:
+                # The first two are those with the exact index.
+                for mode, _, peer in peers[:2]:
+                    peer_folder = Path(folder) / f"txtai-{mode}"
+                    peer.save(peer_folder)
+                    with _txtai_server(Path(folder), peer_folder) as peer_url:
+                        yield from _compare(
+                            f"HTTP n={size} {mode}",
+                            _ask_node(url, key, mode),
+                            _ask_txtai(peer_url),
+                            f"{versioned('txtai')} API, exact",
+                            list(collection.questions),
+                        )
 
 
 def _compare(
@@ -234,13 +237,13 @@ class _Txtai:
         self.embeddings.save(str(folder))
 
 
-def _ask_node(url: str, key: str) -> Search:
+def _ask_node(url: str, key: str, mode: str) -> Search:
     client = httpx.Client(
         base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60,
         limits=httpx.Limits(max_connections=64),
     )  # fmt: skip
     return lambda question: client.post(
-        "/v1/search", json={"query": question, "limit": RESULTS, "mode": "dense"}
+        "/v1/search", json={"query": question, "limit": RESULTS, "mode": mode}
     ).raise_for_status()
 
 

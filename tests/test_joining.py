@@ -19,6 +19,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HOURS = "# Opening hours\n\nThe clinic is closed on Sundays.\n"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_page_can_be_followed(tmp_path: Path) -> None:
     home = tmp_path / "home"

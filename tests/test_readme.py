@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_tour_runs(tmp_path: Path) -> None:
     with socket.socket() as probe:

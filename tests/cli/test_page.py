@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Served
 from tests.served import ENVIRONMENT, ROOT
 
@@ -20,6 +22,7 @@ ELSEWHERE = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_commands_of_the_page_run(served: Served, tmp_path: Path) -> None:
     (tmp_path / "handbook").mkdir()
     (tmp_path / "handbook" / "leave.md").write_text("# Leave\n\nThere are 31 days of leave.\n")

@@ -87,6 +87,7 @@ def data(tmp_path: Path) -> Data:
     return found
 
 
+@pytest.mark.long
 def test_a_simulation_is_answered_and_kept(data: Data, tmp_path: Path) -> None:
     plot = tmp_path / "plot.png"
     lines = data.lines("--epsilon", "9", "--drop", "0.3", "--seed", "5", "--plot", plot)

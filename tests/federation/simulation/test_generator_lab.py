@@ -134,6 +134,7 @@ def test_a_score_is_one_where_the_model_says_the_answer(
     assert lab.score(some_vector(resolved, 2)).values[0] < 1.0
 
 
+@pytest.mark.long
 def test_a_round_without_noise_is_a_step_along_the_mean_gradient(
     model: str, resolved: ResolvedPlan, population: Population
 ) -> None:
