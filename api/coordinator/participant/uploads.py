@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,11 +56,16 @@ async def received(request: Request, expected: MaskedUpload) -> AsyncIterator[Re
         raise ApiError(400, "wrong_size", "the body ended early") from None
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):  # other vectors of the round are in it
+            path.parent.rmdir()
 
 
 def _begin(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.touch(0o600)
+    while True:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # an upload that ended took the empty folder away
+            path.touch(0o600)
+            return
 
 
 async def _receive(request: Request, path: Path, expected: MaskedUpload) -> Received:

@@ -120,6 +120,17 @@ def test_a_masked_vector_has_its_one_length(place: Site, chunked: bool) -> None:
     assert [path.read_bytes() for path in folder.iterdir()] == [body]
 
 
+def test_a_vector_that_comes_again_after_its_round_leaves_nothing(place: Site) -> None:
+    place.open_round()
+    place.play(until=Stage.MASKED)
+    node, round_id = place.participants[0], place.round_id
+    body = node.message(FEDERATION, round_id, Stage.MASKED)
+    place.play()
+    # Its answer may have been lost, so that it is no error.
+    assert node.send(FEDERATION, round_id, Stage.MASKED, body).status_code == 202
+    assert list(place.authority.home.vectors.iterdir()) == []
+
+
 def test_other_bodies_are_limited(place: Site) -> None:
     round_id = place.open_round()
     node = place.participants[0]
