@@ -16,8 +16,8 @@ import pytest
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
 from tests.served import ENVIRONMENT, ROOT, start_node
 
-FILES = 40
-PARAGRAPHS = 8
+FILES = 20
+PARAGRAPHS = 5
 
 
 @pytest.mark.long
