@@ -30,6 +30,8 @@ from storage.settings import NodeSettings
 SEED = 7
 DOCUMENTS = 120
 QUICK_DOCUMENTS = 20
+REPEATS = 3
+"""In turn; of each side the one least disturbed by the machine."""
 WORDS = (
     "river stone harbour ledger window copper letter garden engine market winter planet signal "
     "doctor island border silver record forest bridge candle number season teacher valley metal "
@@ -65,10 +67,13 @@ def run(options: Options) -> Iterator[Row]:
             parsing = time.perf_counter() - start
         texts = [chunk.embedded_text for one in parsed.values() for chunk in one.chunks]
         embedder.passages(texts[:64])
-        start = time.perf_counter()
-        embedder.passages(texts)
-        bare = len(texts) / (time.perf_counter() - start)
-        ours = len(texts) / _ingest(Path(folder) / "home", embedder, files, parsed)
+        bare = ours = 0.0
+        for turn in range(REPEATS):
+            start = time.perf_counter()
+            embedder.passages(texts)
+            bare = max(bare, len(texts) / (time.perf_counter() - start))
+            home = Path(folder) / f"home-{turn}"
+            ours = max(ours, len(texts) / _ingest(home, embedder, files, parsed))
     case = f"documents={len(files)} passages={len(texts)}"
     peer = f"bare encode, {versioned('sentence-transformers')}"
     yield Row("ingest", case, "passages stored per second", ours, bare, peer, better="higher")
