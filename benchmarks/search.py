@@ -256,25 +256,29 @@ def _ask_txtai(url: str) -> Search:
 
 @contextmanager
 def serve_node(home: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = [str(PRODUCT), "-m", "cli.main", "node", "serve", "--home", str(home)]
-    with _process([*command, "--port", str(port)], {}) as process:
-        yield _await(process, f"http://127.0.0.1:{port}", "/ready")
+    with serving([*command, "--port", str(port)], {}) as process:
+        yield await_ready(process, f"http://127.0.0.1:{port}", "/ready")
 
 
 @contextmanager
 def _txtai_server(folder: Path, index: Path) -> Iterator[str]:
     config = folder / "txtai.yml"
     config.write_text(json.dumps({"path": str(index), "embeddings": {"content": True}}))
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "txtai.api:app", "--port", str(port)]
-    with _process([*command, "--log-level", "warning"], {"CONFIG": str(config)}) as process:
-        yield _await(process, f"http://127.0.0.1:{port}", "/count")
+    with serving([*command, "--log-level", "warning"], {"CONFIG": str(config)}) as process:
+        yield await_ready(process, f"http://127.0.0.1:{port}", "/count")
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, env={**os.environ, **environment})
+def serving(
+    command: list[str], environment: dict[str, str], *, quiet: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process while the block runs; `quiet` drops what it says."""
+    log = subprocess.DEVNULL if quiet else None
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log)
     try:
         yield process
     finally:
@@ -282,7 +286,7 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator[subpro
         process.wait(60)
 
 
-def _await(process: subprocess.Popen[bytes], url: str, path: str) -> str:
+def await_ready(process: subprocess.Popen[bytes], url: str, path: str) -> str:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -294,7 +298,7 @@ def _await(process: subprocess.Popen[bytes], url: str, path: str) -> str:
     raise RuntimeError(f"{url} did not become ready")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
