@@ -1,7 +1,7 @@
 """Clients x rounds per second of a simulated federation, beside Flower's simulation engine.
 
 Both train the same query map on the same synthetic vectors with the same function
-(`retrieval.map_training.local_update`). Flower's clients send their floats and its FedAvg adds them
+(`MapTrainer.local_update`). Flower's clients send their floats and its FedAvg adds them
 up: ours does the same but for a clip, and once more with what a private federation needs as well,
 the grid and each node's noise. Start-up counts for neither: a short run is taken off a longer one.
 Needs `make peers`.
@@ -29,7 +29,7 @@ from federation.simulation.simulator import Simulation
 from federation.simulation.vectors import KnownVectors
 from federation.simulation.workers import Workers
 from retrieval.examples import Example
-from retrieval.map_training import MapExample, local_update
+from retrieval.map_training import MapExample, MapTrainer
 from retrieval.query_map import random_basis
 from retrieval.training_terms import MapTerms
 
@@ -156,8 +156,7 @@ def flower_train(message: Any, context: Any) -> Any:
 
     weights = message.content["arrays"].to_numpy_ndarrays()[0]
     node = int(context.node_config["partition-id"])
-    update = local_update(_node(node), _basis(), weights, np.zeros((0, DIMENSION), np.float32),
-                          TERMS, 0)  # fmt: skip
+    update = _trainer().local_update(_node(node), weights, seed=0)
     moved = (weights + update.reshape(weights.shape)).astype(np.float32)
     content = RecordDict(
         {
@@ -177,5 +176,6 @@ def _node(number: int) -> list[MapExample]:
 
 
 @cache
-def _basis() -> np.ndarray[Any, np.dtype[np.float32]]:
-    return random_basis(DIMENSION, RANK, 0)
+def _trainer() -> MapTrainer:
+    no_negatives = np.zeros((0, DIMENSION), np.float32)
+    return MapTrainer(random_basis(DIMENSION, RANK, 0), no_negatives, TERMS)

@@ -14,7 +14,7 @@ from federation.plan import FederationPlan
 from generation.ffa_lora import AdaptedModule, FfaLora
 from retrieval.embedding import Vectors
 from retrieval.examples import Example
-from retrieval.map_training import MapExample, local_update, subject_gradients
+from retrieval.map_training import MapExample, MapTrainer
 from retrieval.query_map import basis_from_bytes
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class MapRows:
         self._terms = plan.map_terms
         self._spec = plan.adapter
         self._embed = embed
-        self._basis = basis_from_bytes(basis)
-        self._public = embed(public_texts)
+        self._trainer = MapTrainer(basis_from_bytes(basis), embed(public_texts), self._terms)
 
     def prepare(self, examples: Sequence[Example]) -> list[MapExample]:
         terms = self._terms
@@ -83,14 +82,12 @@ class MapRows:
     def of_subjects(
         self, subjects: Iterable[tuple[bytes, list[MapExample]]], vector: NDArray[np.float32]
     ) -> Iterator[Row]:
-        weights = self._weights(vector)
-        return subject_gradients(subjects, self._basis, weights, self._public, self._terms)
+        return self._trainer.subject_gradients(subjects, self._weights(vector))
 
     def of_node(
         self, examples: Sequence[MapExample], vector: NDArray[np.float32], seed: int
     ) -> NDArray[np.float64]:
-        weights = self._weights(vector)
-        return local_update(examples, self._basis, weights, self._public, self._terms, seed)
+        return self._trainer.local_update(examples, self._weights(vector), seed)
 
     def _weights(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         (weights,) = self._spec.to_matrices(vector).values()

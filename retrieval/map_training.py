@@ -65,90 +65,18 @@ class MapExample:
             raise ValueError("an example has at least one positive passage")
 
 
-def subject_gradients(
-    subjects: Iterable[tuple[bytes, Sequence[MapExample]]],
-    basis: Vectors,
-    weights: NDArray[np.floating],
-    public_negatives: Vectors,
-    terms: MapTerms,
-) -> Iterator[tuple[bytes, Reals]]:
-    """Each subject's gradient of the loss by W, summed over its examples (modes with subjects).
-
-    Args:
-        subjects: pairs of a subject's id and its examples.
-        basis: A, shape (d, r), see `QueryMap`.
-        weights: the plan's W, shape (r, d).
-        public_negatives: shape (m, d), from the plan; m may be 0.
-
-    Yields:
-        Pairs of a subject's id and its row: float64, shape (r * d,), W's coordinates row by row;
-        not clipped, and not finite where the examples are not. The server descends along it.
-
-    Raises:
-        ValueError: basis, weights, negatives or an example are not of these shapes.
-    """
-    loss = _Loss(basis, public_negatives, terms)
-    start = loss.checked(weights)
-    for subject_id, examples in subjects:
-        own = _in_order(examples)[: terms.max_examples_per_subject]
-        yield subject_id, loss.gradient(own, start).ravel()
-
-
-def local_update(
-    examples: Sequence[MapExample],
-    basis: Vectors,
-    weights: NDArray[np.floating],
-    public_negatives: Vectors,
-    terms: MapTerms,
-    seed: int,
-) -> Reals:
-    """What `local_steps` of gradient descent on a node's examples add to W (mode `client`).
-
-    Args:
-        examples: of the whole node; none at all give zeros.
-        seed: chooses the examples of each step where the node has more than `local_batch`.
-        Others as in `subject_gradients`.
-
-    Returns:
-        W_K - W_0, float64, shape (r * d,), row by row; the server adds it, clipped and averaged.
-
-    Raises:
-        ValueError: as `subject_gradients`.
-    """
-    loss = _Loss(basis, public_negatives, terms)
-    start = loss.checked(weights)
-    current = start.copy()
-    ordered = _in_order(examples)
-    size = min(terms.local_batch, len(ordered))
-    drawn = np.random.default_rng(seed)
-    for _ in range(terms.local_steps if ordered else 0):
-        batch = [ordered[i] for i in sorted(drawn.choice(len(ordered), size, replace=False))]
-        current -= terms.learning_rate / size * loss.gradient(batch, current)
-    return (current - start).ravel()
-
-
-def average_loss(
-    examples: Sequence[MapExample],
-    basis: Vectors,
-    weights: NDArray[np.floating],
-    public_negatives: Vectors,
-    terms: MapTerms,
-) -> float:
-    """Mean loss of the examples, for a node's own eyes: it is a statistic of private data.
-
-    Raises:
-        ValueError: there are none, or as `subject_gradients`.
-    """
-    if not examples:
-        raise ValueError("the average loss needs at least one example")
-    loss = _Loss(basis, public_negatives, terms)
-    return loss.value(examples, loss.checked(weights)) / len(examples)
-
-
-class _Loss:
-    """Sums over examples of the loss and of its gradient by W, in float64 and closed form."""
+class MapTrainer:
+    """Trains a query map for one plan: sums over examples in float64 and closed form."""
 
     def __init__(self, basis: Vectors, public_negatives: Vectors, terms: MapTerms) -> None:
+        """
+        Args:
+            basis: A, shape (d, r), see `QueryMap`.
+            public_negatives: shape (m, d), from the plan; m may be 0.
+
+        Raises:
+            ValueError: basis or negatives are not of these shapes.
+        """
         check_basis(basis)
         if public_negatives.ndim != 2 or public_negatives.shape[1] != basis.shape[0]:
             raise ValueError(
@@ -158,7 +86,72 @@ class _Loss:
         self._public = public_negatives.astype(np.float64)
         self._terms = terms
 
-    def checked(self, weights: NDArray[np.floating]) -> Reals:
+    def subject_gradients(
+        self,
+        subjects: Iterable[tuple[bytes, Sequence[MapExample]]],
+        weights: NDArray[np.floating],
+    ) -> Iterator[tuple[bytes, Reals]]:
+        """Each subject's gradient of the loss by W, summed over its examples (modes with subjects).
+
+        Args:
+            subjects: pairs of a subject's id and its examples.
+            weights: the plan's W, shape (r, d).
+
+        Yields:
+            Pairs of a subject's id and its row: float64, shape (r * d,), W's coordinates row by
+            row; not clipped, and not finite where the examples are not. The server descends along
+            it.
+
+        Raises:
+            ValueError: weights or an example are not of these shapes.
+        """
+        start = self._checked(weights)
+        for subject_id, examples in subjects:
+            own = _in_order(examples)[: self._terms.max_examples_per_subject]
+            yield subject_id, self._gradient(own, start).ravel()
+
+    def local_update(
+        self, examples: Sequence[MapExample], weights: NDArray[np.floating], seed: int
+    ) -> Reals:
+        """What `local_steps` of gradient descent on a node's examples add to W (mode `client`).
+
+        Args:
+            examples: of the whole node; none at all give zeros.
+            weights: the plan's W, shape (r, d).
+            seed: chooses the examples of each step where the node has more than `local_batch`.
+
+        Returns:
+            W_K - W_0, float64, shape (r * d,), row by row; the server adds it, clipped and
+            averaged.
+
+        Raises:
+            ValueError: as `subject_gradients`.
+        """
+        terms = self._terms
+        start = self._checked(weights)
+        current = start.copy()
+        ordered = _in_order(examples)
+        size = min(terms.local_batch, len(ordered))
+        drawn = np.random.default_rng(seed)
+        for _ in range(terms.local_steps if ordered else 0):
+            batch = [ordered[i] for i in sorted(drawn.choice(len(ordered), size, replace=False))]
+            current -= terms.learning_rate / size * self._gradient(batch, current)
+        return (current - start).ravel()
+
+    def average_loss(self, examples: Sequence[MapExample], weights: NDArray[np.floating]) -> float:
+        """Mean loss of the examples, for a node's own eyes: it is a statistic of private data.
+
+        Raises:
+            ValueError: there are none, or as `subject_gradients`.
+        """
+        if not examples:
+            raise ValueError("the average loss needs at least one example")
+        checked = self._checked(weights)
+        starts = range(0, len(examples), _TOGETHER)
+        total = sum(self._evaluate(examples[i : i + _TOGETHER], checked)[0] for i in starts)
+        return total / len(examples)
+
+    def _checked(self, weights: NDArray[np.floating]) -> Reals:
         if weights.shape != self._basis.shape[::-1]:
             raise ValueError(
                 f"the weights of this map are of shape {self._basis.shape[::-1]}, not"
@@ -166,17 +159,12 @@ class _Loss:
             )
         return weights.astype(np.float64)
 
-    def gradient(self, examples: Sequence[MapExample], weights: Reals) -> Reals:
+    def _gradient(self, examples: Sequence[MapExample], weights: Reals) -> Reals:
         """Summed over the examples, shape (r, d)."""
         total = np.zeros_like(weights)
         for start in range(0, len(examples), _TOGETHER):
             total += self._evaluate(examples[start : start + _TOGETHER], weights)[1]
         return total
-
-    def value(self, examples: Sequence[MapExample], weights: Reals) -> float:
-        """Summed over the examples."""
-        starts = range(0, len(examples), _TOGETHER)
-        return sum(self._evaluate(examples[i : i + _TOGETHER], weights)[0] for i in starts)
 
     @np.errstate(all="ignore")
     def _evaluate(self, examples: Sequence[MapExample], weights: Reals) -> tuple[float, Reals]:

@@ -18,7 +18,7 @@ from federation.simulation.population import Population
 from federation.simulation.scoring import Scores
 from federation.simulation.vectors import KnownVectors
 from retrieval.embedding import Vectors
-from retrieval.map_training import MapExample, local_update
+from retrieval.map_training import MapExample, MapTrainer
 from retrieval.query_map import QueryMap, basis_from_bytes
 
 CUT = 10
@@ -70,11 +70,10 @@ class RetrieverLab:
             return vector
         # One local step of rate 1 is the negated mean gradient.
         terms = replace(self._terms, local_steps=1, local_batch=len(examples), learning_rate=1.0)
+        trainer = MapTrainer(self._basis, self._public, terms)
         state = OptimiserState.zero(vector.size)
         for _ in range(POOLED_STEPS):
-            down = local_update(
-                examples, self._basis, self._weights(vector), self._public, terms, seed=0
-            )
+            down = trainer.local_update(examples, self._weights(vector), seed=0)
             vector, state = step(ADAM, state, vector, down)
         return vector
 

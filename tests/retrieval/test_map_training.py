@@ -12,9 +12,7 @@ from privacy.records import from_json, to_json
 from retrieval.map_training import (
     MapExample,
     MapTerms,
-    average_loss,
-    local_update,
-    subject_gradients,
+    MapTrainer,
 )
 from retrieval.query_map import QueryMap, random_basis
 from tests.nodes import unit_vectors
@@ -70,13 +68,13 @@ class TestGradient:
         examples = [random_example(rng, bytes([i]), positives, negatives) for i in range(3)]
         shared = unit_vectors(rng, public, D).reshape(-1, D)
         start = random_weights(rng)
-        ((_, row),) = subject_gradients([(b"s", examples)], BASIS, start, shared, TERMS)
+        ((_, row),) = MapTrainer(BASIS, shared, TERMS).subject_gradients([(b"s", examples)], start)
         weights = torch.tensor(start, dtype=torch.float64, requires_grad=True)
         losses = [loss_in_torch(x, weights, shared, TERMS.temperature) for x in examples]
         torch.stack(losses).sum().backward()
         assert weights.grad is not None
         np.testing.assert_allclose(row, weights.grad.numpy().ravel(), rtol=1e-9, atol=1e-12)
-        assert average_loss(examples, BASIS, start, shared, TERMS) == pytest.approx(
+        assert MapTrainer(BASIS, shared, TERMS).average_loss(examples, start) == pytest.approx(
             torch.stack(losses).mean().item(), rel=1e-12, abs=1e-15
         )
 
@@ -90,7 +88,9 @@ class TestGradient:
             if x.example_id < bytes([7])
         ]
         start = random_weights(rng)
-        rows = subject_gradients([(b"m", many), (b"f", few)], BASIS, start, public, TERMS)
+        rows = MapTrainer(BASIS, public, TERMS).subject_gradients(
+            [(b"m", many), (b"f", few)], start
+        )
         (_, first), (_, second) = rows
         assert len(few) == TERMS.max_examples_per_subject
         assert first.tobytes() == second.tobytes()
@@ -102,16 +102,18 @@ class TestGradient:
         spoilt.question[:] = value
         public, start = unit_vectors(rng, 4, D), random_weights(rng)
         rows = dict(
-            subject_gradients([(b"a", [spoilt]), (b"b", [sound])], BASIS, start, public, TERMS)
+            MapTrainer(BASIS, public, TERMS).subject_gradients(
+                [(b"a", [spoilt]), (b"b", [sound])], start
+            )
         )
         assert not np.isfinite(rows[b"a"]).all()
-        ((_, alone),) = subject_gradients([(b"b", [sound])], BASIS, start, public, TERMS)
+        ((_, alone),) = MapTrainer(BASIS, public, TERMS).subject_gradients([(b"b", [sound])], start)
         assert rows[b"b"].tobytes() == alone.tobytes()
         assert np.isfinite(alone).all()
 
     def test_a_subject_without_examples_gives_zeros(self, rng: np.random.Generator) -> None:
         start, public = random_weights(rng), unit_vectors(rng, 2, D)
-        ((_, row),) = subject_gradients([(b"s", [])], BASIS, start, public, TERMS)
+        ((_, row),) = MapTrainer(BASIS, public, TERMS).subject_gradients([(b"s", [])], start)
         assert row.shape == (R * D,)
         assert not row.any()
 
@@ -130,11 +132,11 @@ def test_erasing_a_subject_changes_no_bit_of_another_row(data: st.DataObject) ->
         for i in range(data.draw(st.integers(2, 6)))
     ]
     public, start = unit_vectors(rng, 5, D), random_weights(rng)
-    before = dict(subject_gradients(subjects, BASIS, start, public, TERMS))
+    before = dict(MapTrainer(BASIS, public, TERMS).subject_gradients(subjects, start))
     erased = data.draw(st.sampled_from(subjects))
     left = data.draw(st.permutations([s for s in subjects if s is not erased]))
     shuffled = [(name, data.draw(st.permutations(own))) for name, own in left]
-    after = dict(subject_gradients(shuffled, BASIS, start, public, TERMS))
+    after = dict(MapTrainer(BASIS, public, TERMS).subject_gradients(shuffled, start))
     assert after.keys() == before.keys() - {erased[0]}
     for name, row in after.items():
         assert row.tobytes() == before[name].tobytes()
@@ -145,8 +147,8 @@ class TestLocalUpdate:
         examples = [random_example(rng, bytes([i])) for i in range(4)]
         public, start = unit_vectors(rng, 3, D), random_weights(rng)
         terms = MapTerms(local_steps=1, learning_rate=0.7)
-        ((_, row),) = subject_gradients([(b"s", examples)], BASIS, start, public, terms)
-        update = local_update(examples, BASIS, start, public, terms, seed=1)
+        ((_, row),) = MapTrainer(BASIS, public, terms).subject_gradients([(b"s", examples)], start)
+        update = MapTrainer(BASIS, public, terms).local_update(examples, start, seed=1)
         np.testing.assert_allclose(update, -0.7 * row / 4, rtol=1e-9, atol=1e-15)
 
     def test_more_steps_lower_the_loss_further(self, rng: np.random.Generator) -> None:
@@ -155,9 +157,11 @@ class TestLocalUpdate:
         losses = []
         for steps in (1, 4, 16):
             terms = MapTerms(local_steps=steps, learning_rate=0.1)
-            update = local_update(examples, BASIS, start, public, terms, seed=1)
-            losses.append(average_loss(examples, BASIS, update.reshape(R, D), public, terms))
-        zero = average_loss(examples, BASIS, start, public, TERMS)
+            update = MapTrainer(BASIS, public, terms).local_update(examples, start, seed=1)
+            losses.append(
+                MapTrainer(BASIS, public, terms).average_loss(examples, update.reshape(R, D))
+            )
+        zero = MapTrainer(BASIS, public, TERMS).average_loss(examples, start)
         assert zero > losses[0] > losses[1] > losses[2]
 
     def test_a_seed_repeats_the_draws(self, rng: np.random.Generator) -> None:
@@ -166,14 +170,14 @@ class TestLocalUpdate:
         terms = MapTerms(local_batch=5)
 
         def update(order: list[MapExample], seed: int) -> bytes:
-            return local_update(order, BASIS, start, public, terms, seed).tobytes()
+            return MapTrainer(BASIS, public, terms).local_update(order, start, seed).tobytes()
 
         assert update(examples, 1) == update(examples[::-1], 1)
         assert update(examples, 1) != update(examples, 2)
 
     def test_an_empty_node_adds_nothing(self, rng: np.random.Generator) -> None:
         public = unit_vectors(rng, 3, D)
-        update = local_update([], BASIS, random_weights(rng), public, TERMS, seed=1)
+        update = MapTrainer(BASIS, public, TERMS).local_update([], random_weights(rng), seed=1)
         assert update.shape == (R * D,)
         assert not update.any()
 
@@ -225,7 +229,10 @@ def test_averaged_gradients_and_updates_learn_a_planted_rotation(rng: np.random.
     for _ in range(60):
         subjects = [(bytes([i]), s) for i, s in enumerate(s for node in nodes for s in node)]
         current = descended.reshape(R, D)
-        rows = [r for _, r in subject_gradients(subjects, BASIS, current, world.public, TERMS)]
+        rows = [
+            r
+            for _, r in MapTrainer(BASIS, world.public, TERMS).subject_gradients(subjects, current)
+        ]
         descended -= 0.05 * np.mean(rows, axis=0)
     assert mean_reciprocal_rank(descended, asked, held_back) > 0.9
 
@@ -240,7 +247,9 @@ def test_averaged_gradients_and_updates_learn_a_planted_rotation(rng: np.random.
             ]
             terms = MapTerms(learning_rate=0.2)
             current = averaged.reshape(R, D)
-            updates.append(local_update(own, BASIS, current, world.public, terms, seed=3))
+            updates.append(
+                MapTrainer(BASIS, world.public, terms).local_update(own, current, seed=3)
+            )
         averaged += np.mean(updates, axis=0)
     assert mean_reciprocal_rank(averaged, asked, held_back) > 0.9
 
@@ -277,13 +286,13 @@ class TestBorders:
             MapExample(b"", good[0], good[:0], good)
         start, example = random_weights(rng), random_example(rng, b"x")
         with pytest.raises(ValueError, match="weights of this map"):
-            local_update([example], BASIS, start.T, good, TERMS, seed=0)
+            MapTrainer(BASIS, good, TERMS).local_update([example], start.T, seed=0)
         with pytest.raises(ValueError, match="public negatives"):
-            local_update([example], BASIS, start, good[:, 1:], TERMS, seed=0)
+            MapTrainer(BASIS, good[:, 1:], TERMS).local_update([example], start, seed=0)
         with pytest.raises(ValueError, match="has 32 numbers"):
             small = MapExample(b"", good[0, 1:], good[:, 1:], good[:, 1:])
-            local_update([small], BASIS, start, good, TERMS, seed=0)
+            MapTrainer(BASIS, good, TERMS).local_update([small], start, seed=0)
         with pytest.raises(ValueError, match="same id"):
-            local_update([example, example], BASIS, start, good, TERMS, seed=0)
+            MapTrainer(BASIS, good, TERMS).local_update([example, example], start, seed=0)
         with pytest.raises(ValueError, match="at least one example"):
-            average_loss([], BASIS, start, good, TERMS)
+            MapTrainer(BASIS, good, TERMS).average_loss([], start)
