@@ -102,7 +102,7 @@ class Size:
 
 
 QUICK = Size(questions=8, pooled=16, rounds=2, rows=8, private_rounds=2, private_rows=8)
-NORMAL = Size(questions=200, pooled=400, rounds=60, rows=8, private_rounds=10, private_rows=200)
+NORMAL = Size(questions=200, pooled=400, rounds=60, rows=8, private_rounds=10, private_rows=80)
 FULL = Size(questions=500, pooled=800, rounds=120, rows=8, private_rounds=10, private_rows=400)
 
 
