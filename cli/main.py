@@ -64,13 +64,20 @@ app.add_typer(audit.app, name="audit")
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    if sys.stdout is None:
+        # Whoever started it closed its output; no other file must get that number.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # It was reported; what could not be written must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "cli.server" in sys.modules and sys.modules["cli.server"].is_abandoned():
         # A thread that is loading a model would hold the interpreter's end up, or crash in it.
-        sys.stdout.flush()
         os._exit(code)
     # Python searches all that is left for garbage before it ends: seconds, where torch was loaded.
     gc.freeze()
@@ -89,9 +96,7 @@ def _run() -> int:
         say("alcove: nothing was done")
         return FAILED
     except BrokenPipeError:
-        # Whoever read the output has enough; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return FAILED  # whoever read the output has enough
     except OSError as error:
         say(f"alcove: {os_error_message(error)}")
         return FAILED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,18 +14,18 @@ from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+from tests import forked
+from tests.forked import ENVIRONMENT, ROOT, Forked
+
 READY_SECONDS = 240
 JOB_SECONDS = 120
 
 
 def alcove_json(*arguments: str) -> Any:
     """What a command prints with --json."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments, "--json"],
-        env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "cli.main", *arguments, "--json"]
+    done = forked.run(command, READY_SECONDS, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -54,7 +53,7 @@ def start_coordinator(home: Path, *arguments: str) -> tuple[subprocess.Popen[byt
 def _start(home: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
     log = home.parent / "server.log"
     with log.open("wb") as stream:
-        process = subprocess.Popen(
+        process: subprocess.Popen[bytes] = Forked(
             [sys.executable, "-m", "cli.main", *arguments],
             env=ENVIRONMENT, cwd=ROOT, stdout=stream, stderr=stream,
         )  # fmt: skip

@@ -13,7 +13,8 @@ import pytest
 
 from federation.roster import fingerprint
 from tests.federation.participant.sites import learning_site, until
-from tests.served import ENVIRONMENT, ROOT, alcove_json, start_node
+from tests.forked import ENVIRONMENT, ROOT
+from tests.served import alcove_json, start_node
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HOURS = "# Opening hours\n\nThe clinic is closed on Sundays.\n"

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.served import ENVIRONMENT, ROOT
+from tests import forked
+from tests.forked import ENVIRONMENT
 
 ALCOVE = (sys.executable, "-m", "cli.main")
 SECONDS = 240
@@ -19,12 +20,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; `home` is given to it as --home."""
     options.setdefault("stdin", subprocess.DEVNULL)
-    options.setdefault("stdout", subprocess.PIPE)
-    options.setdefault("cwd", ROOT)
-    return subprocess.run(
-        command(*arguments, home=home), check=False, stderr=subprocess.PIPE, text=True,
-        env={**ENVIRONMENT, **options.pop("environment", {})}, timeout=SECONDS, **options,
-    )  # fmt: skip
+    environment = {**ENVIRONMENT, **options.pop("environment", {})}
+    return forked.run(command(*arguments, home=home), SECONDS, env=environment, **options)
 
 
 def command(*arguments: str | Path, home: Path | None) -> list[str]:

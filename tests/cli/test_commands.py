@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.commands import ALCOVE, refusal, run, run_json
 from tests.cli.conftest import Served
-from tests.served import ENVIRONMENT, ROOT
+from tests.forked import ENVIRONMENT, ROOT
 
 LEAVE = "# Leave\n\nEvery member of the crew has thirty-one days of leave in a year.\n"
 FEES = "# Fees\n\nA berth for a boat of up to eight metres costs 42 crowns a night.\n"
@@ -212,3 +212,5 @@ def test_output_that_cannot_be_written_ends_without_a_traceback(served: Served) 
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.stderr == ""
+    closed = " ".join((*ALCOVE, "key", "list", "--home", str(served.home), ">&-"))
+    subprocess.run(["bash", "-c", closed], check=True, env=ENVIRONMENT, cwd=ROOT)

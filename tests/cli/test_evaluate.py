@@ -10,7 +10,7 @@ import pytest
 
 from cli.evaluate import Mode, selected
 from tests.cli.commands import refusal, run, run_json
-from tests.served import ROOT
+from tests.forked import ROOT
 
 ANIMALS = "heron otter badger lynx stoat marten osprey beaver".split()
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.served import ENVIRONMENT, READY_SECONDS, ROOT
+from tests.forked import ENVIRONMENT, ROOT
+from tests.served import READY_SECONDS
 
 
 def environment(data: Path) -> dict[str, str]:

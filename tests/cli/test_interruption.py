@@ -14,7 +14,8 @@ import pysqlite3.dbapi2 as sqlite
 import pytest
 
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
-from tests.served import ENVIRONMENT, ROOT, start_node
+from tests.forked import ENVIRONMENT, ROOT, Forked
+from tests.served import start_node
 
 FILES = 20
 PARAGRAPHS = 5
@@ -32,7 +33,7 @@ def test_an_interrupted_ingest_goes_on_where_it_was(home: Path, tmp_path: Path) 
         ]
         (folder / f"{number:02}.txt").write_text("\n\n".join(parts))
 
-    ingest = subprocess.Popen(
+    ingest: subprocess.Popen[str] = Forked(
         command("ingest", folder, "--json", home=home), env=ENVIRONMENT, cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cli.listening import listen
 from tests.cli.commands import SECONDS, command, refusal, run, run_json
-from tests.served import ENVIRONMENT, ROOT
+from tests.forked import ENVIRONMENT, ROOT, Forked
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "fastapi", "sqlalchemy")
 
@@ -37,7 +37,7 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as started:
 
         def start(home: Path) -> subprocess.Popen[str]:
-            server = subprocess.Popen(
+            server: subprocess.Popen[str] = Forked(
                 command("node", "serve", "--port", "0", home=home), env=ENVIRONMENT, cwd=ROOT,
                 text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
@@ -134,7 +134,9 @@ def test_a_node_that_cannot_load_its_models_ends_with_the_reason(home: Path) -> 
 
 def test_a_folder_that_cannot_be_written_ends_the_start_with_the_reason(home: Path) -> None:
     (home / "server.json").mkdir()
-    assert "Is a directory" in refusal(run("node", "serve", "--port", "0", home=home))
+    done = run("node", "serve", "--port", "0", home=home)
+    assert done.returncode == 1
+    assert "Is a directory" in done.stderr.splitlines()[-1]
 
 
 def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path, serve: Serve) -> None:
@@ -147,7 +149,7 @@ def test_a_server_that_was_killed_is_noticed_and_forgotten(home: Path, serve: Se
 
     # Stopped, it takes the connection and never answers, until it is killed.
     server.send_signal(signal.SIGSTOP)
-    search = subprocess.Popen(
+    search: subprocess.Popen[str] = Forked(
         command("search", "anything", home=home), env=ENVIRONMENT, cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

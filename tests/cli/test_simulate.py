@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 from tests.cli.commands import refusal, run
-from tests.served import ROOT
+from tests.forked import ROOT
 
 # What each client has, and what is told of each thing: a passage, a question to learn from, one
 # to be scored with.

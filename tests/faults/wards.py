@@ -39,8 +39,9 @@ from tests.coordinators import (
     limit_for,
     noisy_vector,
 )
+from tests.forked import ENVIRONMENT, ROOT, Forked
 from tests.processes import children_with
-from tests.served import ENVIRONMENT, READY_SECONDS, ROOT
+from tests.served import READY_SECONDS
 
 PATIENCE_SECONDS = 240.0
 EPSILON = 50.0
@@ -96,7 +97,7 @@ class Ward:
         ]  # fmt: skip
         with self.log.open("ab") as stream:
             # A session of its own, so that its workers are killed with it, as a power cut does.
-            self.process = subprocess.Popen(
+            self.process = Forked(
                 [sys.executable, "-m", *(module or ("cli.main",)), *arguments],
                 env=self.environment, cwd=ROOT, stdout=stream, stderr=stream,
                 start_new_session=True,

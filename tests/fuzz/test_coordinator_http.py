@@ -14,8 +14,8 @@ from federation.invitation import Stage
 from storage import staff_keys
 from storage.coordinator_tables import Role
 from tests.coordinators import FEDERATION, POPULATION, Site, site
+from tests.forked import ROOT
 from tests.fuzz.test_http import CHECKS
-from tests.served import ROOT
 
 CONFIG = """
 [parameters]

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import ROOT, alcove_json, start_node, wait
+from tests.forked import ROOT
+from tests.served import alcove_json, start_node, wait
 
 CONFIG = """
 [parameters]

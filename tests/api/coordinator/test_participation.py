@@ -21,7 +21,7 @@ from federation.messages import MessageHeader
 from storage import staff_keys
 from storage.coordinator_tables import Role
 from tests.coordinators import FEDERATION, Site, serving, site
-from tests.served import ENVIRONMENT, ROOT
+from tests.forked import ENVIRONMENT, ROOT
 
 
 @pytest.fixture(scope="module")

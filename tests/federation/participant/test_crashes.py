@@ -29,6 +29,7 @@ from privacy.budget import Step
 from retrieval.embedding import Embedder
 from storage.coordinator_tables import Message, Round
 from storage.membership_tables import Contribution, MembershipState, Outcome
+from tests import forked
 from tests.federation.participant.sites import (
     POLICY,
     LearningSite,
@@ -37,8 +38,8 @@ from tests.federation.participant.sites import (
     member,
     until,
 )
+from tests.forked import ENVIRONMENT
 from tests.nodes import open_database
-from tests.served import ENVIRONMENT, ROOT
 
 TIMING = Timing(90.0, 90.0, 0.5, 0.0)
 POINTS = ["before debit", "after debit", "after masked"]
@@ -66,10 +67,9 @@ def answering(site: LearningSite) -> Iterator[None]:
 
 
 def run(folder: Path, *point: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.federation.participant.crashing", str(folder), *point],
-        env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    crashing = "tests.federation.participant.crashing"
+    command = [sys.executable, "-m", crashing, str(folder), *point]
+    return forked.run(command, timeout=120, env=ENVIRONMENT)
 
 
 def masked(done: subprocess.CompletedProcess[str]) -> list[str]:
