@@ -68,9 +68,7 @@ def test_killed_at_every_point(tmp_path: Path, database_url: str | None) -> None
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("database_url", "workers"), [("sqlite", 1), ("postgresql", 2)], indirect=["database_url"]
-)
+@pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_random(tmp_path: Path, database_url: str | None, workers: int) -> None:
     chosen = random.Random(workers)
     with ward(tmp_path / "home", partial(plan, rounds=10), database_url, workers=workers) as place:
