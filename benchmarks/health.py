@@ -25,7 +25,7 @@ from reportlab.pdfgen.canvas import Canvas
 from api.node.node import create
 from benchmarks.ingest import WORDS
 from benchmarks.report import Options, Row
-from benchmarks.search import await_ready, free_port, serve_node, serving
+from benchmarks.servers import await_ready, free_port, serve_node, serving
 from storage.settings import NodeSettings
 
 SEED = 3

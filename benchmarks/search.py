@@ -11,10 +11,7 @@ by SIGSEGV), so callers in process take turns at it as they do in `txtai.app.App
 from __future__ import annotations
 
 import json
-import os
 import random
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +30,7 @@ import numpy as np
 from api.node.node import create
 from benchmarks.ingest import WORDS
 from benchmarks.report import Options, Row, versioned
+from benchmarks.servers import await_ready, free_port, serve_node, serving
 from retrieval import lexical
 from retrieval.chunking import Chunk
 from retrieval.embedding import Embedder, Vectors, packaged_folder
@@ -51,8 +49,6 @@ SECONDS = 4.0
 QUESTIONS = 500
 RESULTS = 10
 PER_DOCUMENT = 100
-# Where the peers are, Flower holds FastAPI and typer back below what the node needs.
-PRODUCT = Path(__file__).parents[1] / ".venv/bin/python"
 # Words as frequent as in a language (Zipf's law), so that some are in most passages, most in few.
 VOCABULARY = [f"{word}{number}" for number in range(200) for word in WORDS]
 FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))
@@ -255,14 +251,6 @@ def _ask_txtai(url: str) -> Search:
 
 
 @contextmanager
-def serve_node(home: Path) -> Iterator[str]:
-    port = free_port()
-    command = [str(PRODUCT), "-m", "cli.main", "node", "serve", "--home", str(home)]
-    with serving([*command, "--port", str(port)], {}) as process:
-        yield await_ready(process, f"http://127.0.0.1:{port}", "/ready")
-
-
-@contextmanager
 def _txtai_server(folder: Path, index: Path) -> Iterator[str]:
     config = folder / "txtai.yml"
     config.write_text(json.dumps({"path": str(index), "embeddings": {"content": True}}))
@@ -270,36 +258,3 @@ def _txtai_server(folder: Path, index: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", "txtai.api:app", "--port", str(port)]
     with serving([*command, "--log-level", "warning"], {"CONFIG": str(config)}) as process:
         yield await_ready(process, f"http://127.0.0.1:{port}", "/count")
-
-
-@contextmanager
-def serving(
-    command: list[str], environment: dict[str, str], *, quiet: bool = False
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process while the block runs; `quiet` drops what it says."""
-    log = subprocess.DEVNULL if quiet else None
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def await_ready(process: subprocess.Popen[bytes], url: str, path: str) -> str:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url + path).status_code == 200:
-                return url
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"{url} did not become ready")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +11,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import uvicorn
 from sqlalchemy import select, update
 
 from api.coordinator.app import create_app
@@ -41,6 +37,7 @@ from retrieval.training_terms import MapTerms
 from storage.coordinator_settings import CoordinatorSettings
 from storage.coordinator_tables import Federation, Round
 from storage.coordinator_tables import Participant as ParticipantRow
+from tests.loopback import served_on_loopback
 
 BASIS = b"a basis"
 PASSAGES = b'{"text": "a public passage"}\n'
@@ -63,21 +60,8 @@ def coordinator(home: Path, database_url: str | None = None) -> Iterator[Coordin
 @contextmanager
 def serving(opened: Coordinator, *, drive: bool = False) -> Iterator[str]:
     """Its application on loopback, by a real server in a thread; the URL."""
-    config = uvicorn.Config(
-        create_app(opened, drive=drive), lifespan="on", log_config=None, access_log=False,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with served_on_loopback(create_app(opened, drive=drive)) as url:
+        yield url
 
 
 def privacy_plan(**changes: Any) -> PrivacyPlan:

@@ -83,6 +83,17 @@ def assistant(owner: httpx.Client) -> Iterator[str]:
     owner.delete(f"/v1/assistants/{name}")
 
 
+BERTH = "# Berths\n\n## Price of a berth\n\nA berth costs 42 crowns a night.\n"
+FIRE = "# Fires\n\n## In case of fire\n\nRing the bronze bell three times.\n"
+
+
+@pytest.fixture
+def passages(assistant: str, upload: Upload, owner: httpx.Client) -> list[str]:
+    """The passages of an assistant about berths and fires, in this order."""
+    job = upload(assistant, {"berths.md": BERTH.encode(), "fires.md": FIRE.encode()})
+    return [f"{item['document_id']}.1.0" for item in job["items"]]
+
+
 HARBOUR = b"""# Harbour rules
 
 ## Mooring fees

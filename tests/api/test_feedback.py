@@ -1,4 +1,4 @@
-"""Feedback, conversations and standing instructions over HTTP: who may do what with them."""
+"""Feedback and questions to learn from over HTTP: who may do what with them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,9 @@ from pydantic import ValidationError
 
 from api.node import open_webui
 from api.node.open_webui import OpenWebUiRating, UnusableRecordError
-from tests.api.conftest import Served, Upload
+from tests.api.asking import refused
+from tests.api.conftest import Served
 from tests.api.test_access import make_key
-
-BERTH = "# Berths\n\n## Price of a berth\n\nA berth costs 42 crowns a night.\n"
-FIRE = "# Fires\n\n## In case of fire\n\nRing the bronze bell three times.\n"
-
-
-@pytest.fixture
-def passages(assistant: str, upload: Upload, owner: httpx.Client) -> list[str]:
-    """The passages of an assistant about berths and fires, in this order."""
-    job = upload(assistant, {"berths.md": BERTH.encode(), "fires.md": FIRE.encode()})
-    return [f"{item['document_id']}.1.0" for item in job["items"]]
 
 
 def rate(client: httpx.Client, assistant: str, **fields: Any) -> Any:
@@ -34,20 +25,6 @@ def rate(client: httpx.Client, assistant: str, **fields: Any) -> Any:
     made = answer.json()
     assert made.pop("personal") == []
     return made
-
-
-def refused(answer: httpx.Response, status: int = 400) -> str:
-    assert answer.status_code == status, answer.text
-    message: str = answer.json()["error"]["message"]
-    return message
-
-
-def ask(client: httpx.Client, assistant: str, question: str, **fields: Any) -> httpx.Response:
-    headers = fields.pop("headers", {})
-    body = {"model": assistant, "messages": [{"role": "user", "content": question}], **fields}
-    answer = client.post("/v1/chat/completions", json=body, headers=headers)
-    assert answer.status_code == 200, answer.text
-    return answer
 
 
 def test_a_user_gives_the_owner_approves_and_an_example_is_there(
@@ -311,91 +288,6 @@ def test_any_record_is_read_or_refused(damage: Any, place: str) -> None:
         assert place != "sources"
     else:
         assert found.question.encode() and found.answer.encode()
-
-
-class TestConversations:
-    def test_they_are_kept_only_while_the_owner_wants_it(
-        self, owner: httpx.Client, served: Served, assistant: str, passages: list[str]
-    ) -> None:
-        base = f"/v1/assistants/{assistant}"
-        short = {"max_tokens": 8}
-        key = make_key(owner, scope="user", assistants=[assistant])
-        with served.client(key["key"]) as user:
-            ask(user, assistant, "What does a berth cost?", **short)
-            assert owner.get(f"{base}/conversations").json()["data"] == []
-            assert owner.patch(base, json={"conversation_days": 3}).json()["conversation_days"] == 3
-            headers = {"X-OpenWebUI-Chat-Id": "chat-1"}
-            whole = ask(user, assistant, "What does a berth cost?", headers=headers, **short).json()
-            stream = ask(
-                user, assistant, "What to do in case of fire?", stream=True,
-                headers={"X-OpenWebUI-Chat-Id": "chat-2"}, **short,
-            ).text  # fmt: skip
-            ask(user, assistant, "### Task:\nGenerate a title.", **short)
-            events = [
-                json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")
-            ]
-            turns = owner.get(f"{base}/conversations").json()["data"]
-            assert {one["id"] for one in turns} == {whole["id"], events[0]["id"]}
-            kept = next(one for one in turns if one["id"] == whole["id"])
-            assert kept["answer"] == whole["choices"][0]["message"]["content"]
-            assert kept["passages"] == [one["chunk_id"] for one in whole["sources"]]
-            assert (kept["chat_id"], kept["key_id"]) == ("chat-1", key["id"])
-            # Feedback needs no question now.
-            given = user.post(
-                "/v1/feedback",
-                json={"model": assistant, "completion_id": whole["id"], "rating": "up"},
-            ).json()
-            assert given["question"] == "What does a berth cost?"
-            by_chat = user.post(
-                "/v1/feedback", json={"model": assistant, "rating": 1},
-                headers={"X-OpenWebUI-Chat-Id": "chat-2"},
-            ).json()  # fmt: skip
-            assert by_chat["completion_id"] == events[0]["id"]
-        assert owner.delete(f"{base}/conversations", params={"chat_id": "chat-2"}).json() == {
-            "removed": 1
-        }
-        assert owner.patch(base, json={"conversation_days": None}).status_code == 200
-        assert owner.get(f"{base}/conversations").json()["data"] == []
-        log = (served.home.parent / "server.log").read_text()
-        assert "berth" not in log.lower() and "chat-1" not in log
-
-    def test_days_are_bounded(self, owner: httpx.Client, assistant: str) -> None:
-        for days in (0, 3_651):
-            refused(owner.patch(f"/v1/assistants/{assistant}", json={"conversation_days": days}))
-        assert owner.get(f"/v1/assistants/{assistant}").json()["conversation_days"] is None
-
-
-class TestInstructions:
-    def test_they_are_part_of_the_prompt_of_their_assistant_and_key_only(
-        self, owner: httpx.Client, served: Served, assistant: str, passages: list[str]
-    ) -> None:
-        def prompt_tokens(client: httpx.Client, name: str = assistant) -> int:
-            answer = ask(client, name, "What does a berth cost?", max_tokens=1)
-            tokens: int = answer.json()["usage"]["prompt_tokens"]
-            return tokens
-
-        mine = make_key(owner, scope="user", assistants=[assistant])
-        other = make_key(owner, scope="user", assistants=[assistant])
-        with served.client(mine["key"]) as me, served.client(other["key"]) as they:
-            before = prompt_tokens(me)
-            text = "Answer in the words of a pirate, please."
-            put = me.put("/v1/instructions", json={"instructions": text})
-            assert put.status_code == 200
-            assert me.get("/v1/instructions").json() == {"instructions": text}
-            with_key = prompt_tokens(me)
-            assert with_key > before == prompt_tokens(they)
-            owner.patch(f"/v1/assistants/{assistant}", json={"instructions": "Be brief. " * 20})
-            assert prompt_tokens(they) > before
-            assert prompt_tokens(me) > prompt_tokens(they)
-            owner.patch(f"/v1/keys/{mine['id']}", json={"instructions": ""})
-            assert me.get("/v1/instructions").json() == {"instructions": ""}
-            refused(me.put("/v1/instructions", json={"instructions": "x" * 2_001}))
-            for path in (f"/v1/assistants/{assistant}", f"/v1/keys/{mine['id']}"):
-                refused(owner.patch(path, json={"instructions": None}))
-            # What is left out stays as it is.
-            owner.patch(f"/v1/assistants/{assistant}", json={"conversation_days": 1})
-            left = owner.get(f"/v1/assistants/{assistant}").json()["instructions"]
-            assert left.startswith("Be brief.")
 
 
 class TestQuestions:

@@ -1,4 +1,4 @@
-"""Standing instructions as the generator reads them: on a real upstream that notes what it gets."""
+"""Standing instructions: who sets them, and what a real upstream is sent of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.asking import ask, refused
+from tests.api.conftest import Served
 from tests.api.here import Here, serving_here
 from tests.api.test_access import make_key
 from tests.generation.upstream_server import Upstream
@@ -18,9 +20,8 @@ PIRATE, BRIEF, LATIN = "Answer like a pirate.", "Answer in one line.", "Answer i
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    server = Upstream()
-    yield server
-    server.stop()
+    with Upstream.served() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,35 @@ def test_a_front_ends_helper_prompt_is_sent_as_it_is(here: Here, upstream: Upstr
     with here.client() as owner:
         owner.patch("/v1/assistants/default", json={"instructions": PIRATE}).raise_for_status()
     assert read_by_the_model(upstream, here, here.key, task)[-1] == task[-1]
+
+
+def test_a_key_sets_its_own_and_the_owner_sets_all(
+    owner: httpx.Client, served: Served, assistant: str, passages: list[str]
+) -> None:
+    def prompt_tokens(client: httpx.Client, name: str = assistant) -> int:
+        answer = ask(client, name, "What does a berth cost?", max_tokens=1)
+        tokens: int = answer.json()["usage"]["prompt_tokens"]
+        return tokens
+
+    mine = make_key(owner, scope="user", assistants=[assistant])
+    other = make_key(owner, scope="user", assistants=[assistant])
+    with served.client(mine["key"]) as me, served.client(other["key"]) as they:
+        before = prompt_tokens(me)
+        text = "Answer in the words of a pirate, please."
+        put = me.put("/v1/instructions", json={"instructions": text})
+        assert put.status_code == 200
+        assert me.get("/v1/instructions").json() == {"instructions": text}
+        with_key = prompt_tokens(me)
+        assert with_key > before == prompt_tokens(they)
+        owner.patch(f"/v1/assistants/{assistant}", json={"instructions": "Be brief. " * 20})
+        assert prompt_tokens(they) > before
+        assert prompt_tokens(me) > prompt_tokens(they)
+        owner.patch(f"/v1/keys/{mine['id']}", json={"instructions": ""})
+        assert me.get("/v1/instructions").json() == {"instructions": ""}
+        refused(me.put("/v1/instructions", json={"instructions": "x" * 2_001}))
+        for path in (f"/v1/assistants/{assistant}", f"/v1/keys/{mine['id']}"):
+            refused(owner.patch(path, json={"instructions": None}))
+        # What is left out stays as it is.
+        owner.patch(f"/v1/assistants/{assistant}", json={"conversation_days": 1})
+        left = owner.get(f"/v1/assistants/{assistant}").json()["instructions"]
+        assert left.startswith("Be brief.")

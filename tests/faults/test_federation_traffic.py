@@ -22,9 +22,8 @@ from storage.membership_tables import Outcome
 from tests.coordinators import initial_parameters
 from tests.faults.wards import answering, ward
 from tests.federation.participant.plans import BASIS, PUBLIC, SIZE, make_plan
-from tests.federation.participant.sites import member
+from tests.federation.participant.sites import fill, member
 from tests.federation.participant.test_crashes import outcomes
-from tests.federation.participant.test_federation import fill
 from tests.network import BadNetwork, Faults
 
 WORDS = ("qzkvoak", "qzkvash", "qzkvelm", "qzkvyew", "qzkvfir", "qzkvlarch")

@@ -34,9 +34,8 @@ from tests.generation.upstream_server import KEY, WORDS, Upstream
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    server = Upstream()
-    yield server
-    server.stop()
+    with Upstream.served() as server:
+        yield server
 
 
 def engine_for(upstream: Upstream, model: str, **options: Any) -> UpstreamEngine:

@@ -1,15 +1,18 @@
 """A server on loopback with OpenAI's chat completions, which misbehaves where it is told to."""
 
+from __future__ import annotations
+
 import asyncio
 import json
-import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+
+from tests.loopback import served_on_loopback
 
 KEY = "sk-secret-of-the-owner"
 WORDS = ["The ", "sea ", "is ", "deep."]
@@ -22,19 +25,17 @@ class Upstream:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.hung_up = threading.Event()
-        app = FastAPI()
-        app.post("/v1/chat/completions")(self._complete)
-        app.post("/elsewhere")(self._complete)
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run, args=([listener],))
-        self._thread.start()
+        self.url = ""
 
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
+    @classmethod
+    @contextmanager
+    def served(cls) -> Iterator[Upstream]:
+        upstream, app = cls(), FastAPI()
+        for path in ("/v1/chat/completions", "/elsewhere"):
+            app.post(path)(upstream._complete)
+        with served_on_loopback(app) as url:
+            upstream.url = f"{url}/v1"
+            yield upstream
 
     async def _complete(self, request: Request) -> object:
         body = await request.json()

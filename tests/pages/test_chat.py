@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from playwright.sync_api import Browser, expect
 
 from generation.answer import NOTHING_FOUND
+from tests.loopback import served_on_loopback
 from tests.pages.browser import NARROW, WIDE, Visit, visit
 from tests.pages.conftest import NewVisit
 from tests.pages.nodes import ServedNode, served_node
@@ -37,17 +37,16 @@ class Generator:
         self.hung_up = threading.Event()
         self.conversations: list[list[str]] = []
         """Who said what it was asked about: the roles of each request's messages."""
-        app = FastAPI()
-        app.post("/v1/chat/completions")(self._complete)
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run, args=([listener],))
-        self._thread.start()
+        self.url = ""
 
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
+    @classmethod
+    @contextmanager
+    def served(cls) -> Iterator[Generator]:
+        generator, app = cls(), FastAPI()
+        app.post("/v1/chat/completions")(generator._complete)
+        with served_on_loopback(app) as url:
+            generator.url = f"{url}/v1"
+            yield generator
 
     async def _complete(self, request: Request) -> StreamingResponse:
         messages = (await request.json())["messages"]
@@ -89,9 +88,8 @@ async def _events(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[Generator]:
-    server = Generator()
-    yield server
-    server.stop()
+    with Generator.served() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -167,5 +167,6 @@ def test_the_weight_of_words_is_fitted_anew_after_an_erasure(town: Town) -> None
     town.settle(other, FEW[:1])
     until(lambda: weight() is not None)
     ids = [town.document(other, f"{FEW[0]}-{letter}.txt") for letter in "ab"]
-    town.node.library.erase(other, ids, seconds=120)
+    job = town.node.library.erase(other, ids, seconds=120)
+    assert job.finished_at is not None
     until(lambda: weight() is None)

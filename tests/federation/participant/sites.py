@@ -22,10 +22,19 @@ from federation.participant.policy import ConsentPolicy
 from federation.participant.service import FederationService
 from federation.plan import FederationPlan
 from generation.engine import Engine
+from retrieval import questions
 from retrieval.embedding import Embedder
-from storage.coordinator_tables import Message, ParticipantState
+from retrieval.questions import NewQuestion
+from storage.coordinator_tables import Message, ParticipantState, Round
 from storage.coordinator_tables import Participant as ParticipantRow
-from storage.membership_tables import Membership, MembershipState
+from storage.membership_tables import (
+    Contribution,
+    KnownPlan,
+    Membership,
+    MembershipState,
+    SharedVersion,
+)
+from storage.node_tables import Chunk
 from storage.settings import NodeSettings
 from tests.coordinators import Site, admit, coordinator, limit_for, noisy_vector, serving
 from tests.federation.participant.plans import BASIS, PUBLIC, make_plan
@@ -39,6 +48,11 @@ POLICY = ConsentPolicy(
     lifetime_epsilon=40.0,
 )
 SECONDS = 240
+SUBJECTS = {
+    "north": ("oak", "ash", "elm", "yew", "fir", "larch"),
+    "south": ("cod", "eel", "pike", "trout", "perch", "carp"),
+    "west": ("gull", "tern", "swan", "rook", "lark", "wren"),
+}
 
 
 @dataclass
@@ -153,3 +167,49 @@ def senders(site: LearningSite, stage: Stage) -> set[str]:
     )
     with site.authority.database.read() as session:
         return set(session.scalars(query))
+
+
+def fill(node: Node, assistant_id: int, words: tuple[str, ...]) -> None:
+    """A short document for each word, with labelled questions."""
+    files = {f"{w}.md": f"# The {w}\n\nWhere the {w} lives, and how.\n".encode() for w in words}
+    ids = node.ingest(assistant_id, files)
+    asked = [
+        NewQuestion(f"{question} the {word}?", (document_id,), None, None)
+        for word, document_id in zip(words, ids, strict=True)
+        for question in ("what is", "where lives", "how old gets")
+    ]
+    with node.database.write() as session:
+        questions.add(session, assistant_id, asked)
+
+
+def vectors(node: Node) -> list[bytes]:
+    with node.database.read() as session:
+        return list(session.scalars(select(Chunk.vector).order_by(Chunk.id)))
+
+
+def contributions(one: Member) -> list[Contribution]:
+    with one.node.database.read() as session:
+        return list(session.scalars(select(Contribution)))
+
+
+def versions(one: Member) -> list[SharedVersion]:
+    with one.node.database.read() as session:
+        return list(session.scalars(select(SharedVersion)))
+
+
+def plans(one: Member) -> list[KnownPlan]:
+    with one.node.database.read() as session:
+        return list(session.scalars(select(KnownPlan)))
+
+
+def released(site: LearningSite) -> bool:
+    with site.authority.database.read() as session:
+        rounds = session.scalars(select(Round)).all()
+    failed = [round_.reason for round_ in rounds if round_.stage == Stage.FAILED]
+    assert not failed, failed
+    return any(round_.stage == Stage.RELEASED for round_ in rounds)
+
+
+def stage_of(site: LearningSite) -> Stage:
+    """Of the newest round."""
+    return Stage(site.site.round().stage)

@@ -34,7 +34,10 @@ from storage.membership_tables import MembershipState, Outcome, SharedVersion, V
 from storage.niced_process import NICENESS
 from tests.federation.participant.plans import SIZE
 from tests.federation.participant.sites import (
+    SUBJECTS,
     LearningSite,
+    contributions,
+    fill,
     joined,
     learning_site,
     member,
@@ -42,7 +45,6 @@ from tests.federation.participant.sites import (
     until,
 )
 from tests.federation.participant.test_crashes import answering, outcomes
-from tests.federation.participant.test_federation import SUBJECTS, contributions, fill
 from tests.federation.participant.test_modes import training_processes
 
 TIMING = Timing(90.0, 90.0, 0.5, 0.0)

@@ -3,117 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import select
 
-from federation.adapter_spec import parameters_from_bytes, parameters_to_bytes
+from federation.adapter_spec import parameters_from_bytes
 from federation.coordinator import federations
 from federation.coordinator import versions as released_versions
 from federation.invitation import Stage
 from federation.participant import worker
-from federation.participant.adoption import Adoption
-from federation.participant.base_models import BaseModels
-from federation.participant.coordinator_client import CoordinatorClient
 from federation.participant.identity import FederationHome
-from federation.participant.plan_files import PlanFiles
 from federation.participant.rounds import LeftError, Rounds
-from federation.participant.version_trials import VersionTrials
-from federation.participant.versions import VersionSource
-from federation.plan import FederationPlan, Optimiser, OptimiserName, Timing
-from federation.signed import Signed
-from federation.versions import SignedVersion, Version
+from federation.plan import Optimiser, OptimiserName, Timing
 from privacy.budget import Step
 from privacy.receipts import Receipt
-from retrieval import questions
 from retrieval.embedding import Embedder
-from retrieval.examples import ExampleSource
-from retrieval.questions import NewQuestion
-from storage.coordinator_tables import Round
-from storage.home import write_private
 from storage.membership_tables import (
-    Contribution,
-    KnownPlan,
-    Membership,
     MembershipState,
     Outcome,
-    SharedVersion,
     VersionState,
 )
-from storage.node_tables import Chunk, Document
-from storage.settings import NodeSettings
-from tests.federation.participant.plans import BASIS, SIZE, make_plan
+from tests.federation.participant.plans import SIZE
 from tests.federation.participant.sites import (
-    LearningSite,
-    Member,
+    SUBJECTS,
+    contributions,
+    fill,
     joined,
     learning_site,
     member,
+    plans,
+    released,
+    stage_of,
     until,
+    vectors,
+    versions,
 )
 from tests.federation.participant.test_crashes import answering
-from tests.nodes import Node, open_node
 
-SUBJECTS = {
-    "north": ("oak", "ash", "elm", "yew", "fir", "larch"),
-    "south": ("cod", "eel", "pike", "trout", "perch", "carp"),
-    "west": ("gull", "tern", "swan", "rook", "lark", "wren"),
-}
 # Nobody waits for a phase to run out: each ends when all have answered.
 TIMING = Timing(90.0, 90.0, 8.0, 0.0)
-
-
-def fill(node: Node, assistant_id: int, words: tuple[str, ...]) -> None:
-    """A short document for each word, with labelled questions."""
-    files = {f"{w}.md": f"# The {w}\n\nWhere the {w} lives, and how.\n".encode() for w in words}
-    ids = node.ingest(assistant_id, files)
-    asked = [
-        NewQuestion(f"{question} the {word}?", (document_id,), None, None)
-        for word, document_id in zip(words, ids, strict=True)
-        for question in ("what is", "where lives", "how old gets")
-    ]
-    with node.database.write() as session:
-        questions.add(session, assistant_id, asked)
-
-
-def vectors(node: Node) -> list[bytes]:
-    with node.database.read() as session:
-        return list(session.scalars(select(Chunk.vector).order_by(Chunk.id)))
-
-
-def contributions(one: Member) -> list[Contribution]:
-    with one.node.database.read() as session:
-        return list(session.scalars(select(Contribution)))
-
-
-def versions(one: Member) -> list[SharedVersion]:
-    with one.node.database.read() as session:
-        return list(session.scalars(select(SharedVersion)))
-
-
-def plans(one: Member) -> list[KnownPlan]:
-    with one.node.database.read() as session:
-        return list(session.scalars(select(KnownPlan)))
-
-
-def released(site: LearningSite) -> bool:
-    with site.authority.database.read() as session:
-        rounds = session.scalars(select(Round)).all()
-    failed = [round_.reason for round_ in rounds if round_.stage == Stage.FAILED]
-    assert not failed, failed
-    return any(round_.stage == Stage.RELEASED for round_ in rounds)
-
-
-def stage_of(site: LearningSite) -> Stage:
-    """Of the newest round."""
-    return Stage(site.site.round().stage)
 
 
 @pytest.mark.long
@@ -246,158 +178,3 @@ class TestConsent:
             assert contributions(one)[0].reason == why
             odometer = one.service.consent.open_odometer().odometer
             assert odometer.rounds(site.plan.hash, Step.CHARGED) == ()
-
-
-@contextmanager
-def trying(folder: Path, embedder: Embedder) -> Iterator[tuple[Node, Adoption, FederationPlan]]:
-    """A node with documents that knows a plan and has served no version of it."""
-    plan = make_plan(embedder.identity)
-    with open_node(folder, embedder) as node:
-        fill(node, node.assistant(), SUBJECTS["north"])
-        home = FederationHome(folder / "federation")
-        home.create()
-        write_private(home.files / plan.adapter.basis_hash, BASIS)
-        with node.database.write() as session:
-            session.add(
-                Membership(
-                    id="m", url="https://c", coordinator="c0" * 32, name="n", identity="1d" * 32
-                )
-            )
-            session.flush()
-            stored = Signed(plan, "c0" * 32, "").to_bytes()
-            session.add(
-                KnownPlan(
-                    plan_hash=plan.hash, membership_id="m", federation="questions", plan=stored
-                )
-            )
-        source = ExampleSource(node.database, b"s" * 32)
-        models = BaseModels(NodeSettings(home=folder), embedder)
-        yield (
-            node,
-            Adoption(node.database, home, source, models, embedder, node.library, None),
-            plan,
-        )
-
-
-def version(plan: FederationPlan, number: int) -> SignedVersion:
-    record = Version(
-        "questions", plan.hash, number, plan.adapter.hash, plan.adapter.base_model, "ab" * 32,
-        "round", "cd" * 32,
-    )  # fmt: skip
-    return Signed(record, "c0" * 32, "")
-
-
-def test_a_harmful_version_is_not_served_unless_the_owner_pins_it(
-    tmp_path: Path, embedder: Embedder
-) -> None:
-    """A huge random map sends every question to one place, so that ranks are chance."""
-    direction = np.random.default_rng(3).standard_normal(SIZE)
-    harmful = parameters_to_bytes((1e4 * direction).astype(np.float32))
-    harmless = parameters_to_bytes((1e-3 * direction).astype(np.float32))
-    with trying(tmp_path / "home", embedder) as (node, adoption, plan):
-
-        def served() -> dict[int, VersionState]:
-            with node.database.read() as session:
-                return {row.number: row.state for row in session.scalars(select(SharedVersion))}
-
-        def scores() -> list[float]:
-            found = node.library.searcher.candidates(node.assistant(), "where lives the oak?")
-            return sorted(found.dense.tolist())
-
-        plain = scores()
-        for number, parameters in ((1, harmless), (2, harmful), (3, harmless)):
-            adoption.keep(plan, version(plan, number), parameters)
-        assert adoption.consider(plan, 1) is VersionState.SERVED
-        close = scores()
-        assert 1e-5 < np.abs(np.subtract(close, plain)).max() < 1e-2
-        assert adoption.is_due(plan, 2) and adoption.is_due(plan, 3)
-        assert adoption.consider(plan, 2) is VersionState.HARMFUL
-        assert served() == {
-            1: VersionState.SERVED, 2: VersionState.HARMFUL, 3: VersionState.RETIRED
-        }  # fmt: skip
-        assert np.allclose(scores(), close, atol=1e-6)
-        assert not adoption.is_due(plan, 2)
-
-        adoption.pin(plan.hash, 2)
-        assert served()[1] is VersionState.RETIRED and served()[2] is VersionState.SERVED
-        assert not np.allclose(scores(), plain, atol=5e-2)
-        assert not adoption.is_due(plan, 3)
-
-        adoption.refuse(plan.hash, 2)
-        assert served()[2] is VersionState.REFUSED
-        assert np.allclose(scores(), plain, atol=1e-6)
-        assert adoption.is_due(plan, 1) and not adoption.is_due(plan, 2)
-
-
-def test_a_version_that_is_worse_than_the_served_one_does_not_replace_it(
-    tmp_path: Path, embedder: Embedder
-) -> None:
-    """Though it is better than none: most questions are labelled so that none is bad."""
-    rng = np.random.default_rng(4)
-    with trying(tmp_path / "home", embedder) as (node, adoption, plan):
-        with node.database.read() as session:
-            ids = list(session.scalars(select(Document.id).order_by(Document.name)))
-        words = sorted(SUBJECTS["north"])
-        asked = [
-            NewQuestion(f"{number}: what of the {word}?", (ids[place - 1],), None, None)
-            for number in range(20)
-            for place, word in enumerate(words)
-        ]
-        with node.database.write() as session:
-            questions.add(session, node.assistant(), asked)
-        held_back = ExampleSource(node.database, b"s" * 32).held_back()
-
-        def quality(parameters: bytes) -> float:
-            return adoption._quality(held_back, adoption._query_map(plan, parameters))
-
-        directions = 1e4 * rng.standard_normal((20, SIZE))
-        found = sorted(
-            (parameters_to_bytes(one.astype(np.float32)) for one in directions), key=quality
-        )
-        none, better, best = adoption._quality(held_back, None), found[-2], found[-1]
-        assert none < quality(better) < quality(best)
-        for number, parameters in ((1, best), (2, better)):
-            adoption.keep(plan, version(plan, number), parameters)
-        assert adoption.consider(plan, 1) is VersionState.SERVED
-        assert adoption.consider(plan, 2) is VersionState.HARMFUL
-        with node.database.read() as session:
-            one, two = session.scalars(select(SharedVersion).order_by(SharedVersion.number))
-        assert (one.state, one.before, one.after) == (VersionState.SERVED, none, quality(best))
-        assert (two.before, two.after) == (quality(best), quality(better))
-        assert adoption.shared_map is not None and adoption.shared_map.name == f"{plan.hash}/1"
-
-
-def test_a_version_that_is_rolled_back_is_withdrawn_unless_it_is_pinned(
-    tmp_path: Path, embedder: Embedder
-) -> None:
-    direction = np.random.default_rng(3).standard_normal(SIZE)
-    harmful = parameters_to_bytes((1e4 * direction).astype(np.float32))
-    harmless = parameters_to_bytes((1e-3 * direction).astype(np.float32))
-    with trying(tmp_path / "home", embedder) as (node, adoption, plan):
-        home = FederationHome(tmp_path / "home" / "federation")
-        # Never asked: all that is needed is here.
-        client = CoordinatorClient("http://127.0.0.1:9", "c0" * 32, Ed25519PrivateKey.generate())
-        models = BaseModels(NodeSettings(home=tmp_path / "home"), embedder)
-        source = ExampleSource(node.database, b"s" * 32)
-        trials = VersionTrials(adoption, source, PlanFiles(client, home, models))
-
-        def promoted(number: int) -> tuple[list[VersionState], bool]:
-            """States of both versions, and whether one is served, once the node has noticed."""
-            trials.attend(plan, VersionSource(client, plan), number)
-            trials._attending[plan.hash].result()
-            with node.database.read() as session:
-                rows = session.scalars(select(SharedVersion).order_by(SharedVersion.number))
-                return [row.state for row in rows], adoption.shared_map is not None
-
-        served, retired = VersionState.SERVED, VersionState.RETIRED
-        adoption.keep(plan, version(plan, 1), harmful)
-        adoption.keep(plan, version(plan, 2), harmless)
-        assert promoted(1) == ([VersionState.HARMFUL, retired], False)
-        assert promoted(2) == ([VersionState.HARMFUL, served], True)
-        assert promoted(1) == ([VersionState.HARMFUL, retired], False)
-        assert promoted(2) == ([VersionState.HARMFUL, served], True)
-        assert promoted(0) == ([VersionState.HARMFUL, retired], False)
-        adoption.pin(plan.hash, 2)
-        assert promoted(0) == ([VersionState.HARMFUL, served], True)
-        trials.close()
-        client.close()

@@ -40,14 +40,18 @@ from retrieval.embedding import Embedder
 from retrieval.examples import ExampleSource
 from retrieval.questions import NewQuestion
 from storage.membership_tables import Outcome, SharedVersion, VersionState
-from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
-from tests.federation.participant.test_federation import (
+from tests.federation.participant.sites import (
     SUBJECTS,
+    LearningSite,
+    Member,
     contributions,
+    learning_site,
+    member,
     plans,
+    until,
     versions,
 )
-from tests.federation.participant.test_federation import released as has_released
+from tests.federation.participant.sites import released as has_released
 from tests.narrow_generator import make_narrow_generator
 from tests.network import BadNetwork, Faults
 

@@ -33,13 +33,16 @@ from storage.coordinator_tables import Round
 from storage.node_tables import Document
 from tests.federation.participant.plans import BASIS, PUBLIC_TEXTS, SIZE
 from tests.federation.participant.sites import (
+    SUBJECTS,
     LearningSite,
     Member,
+    contributions,
+    fill,
     learning_site,
     member,
+    plans,
     until,
 )
-from tests.federation.participant.test_federation import SUBJECTS, contributions, fill, plans
 from tests.processes import children_with
 
 NODES = ("one", "two", "three")

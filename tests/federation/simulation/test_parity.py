@@ -46,8 +46,17 @@ from retrieval.training_terms import MapTerms
 from storage.coordinator_tables import Role, Round
 from tests.api.coordinator.conftest import client_of
 from tests.federation.participant.plans import BASIS, PUBLIC, PUBLIC_TEXTS, SIZE
-from tests.federation.participant.sites import LearningSite, Member, learning_site, member, until
-from tests.federation.participant.test_federation import SUBJECTS, contributions, fill, plans
+from tests.federation.participant.sites import (
+    SUBJECTS,
+    LearningSite,
+    Member,
+    contributions,
+    fill,
+    learning_site,
+    member,
+    plans,
+    until,
+)
 
 SEED = 7
 ROUNDS = 2
