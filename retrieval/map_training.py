@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,14 +130,14 @@ class MapTrainer:
         """
         terms = self._terms
         start = self._checked(weights)
-        current = start.copy()
+        update = np.zeros_like(start)
         ordered = _in_order(examples)
         size = min(terms.local_batch, len(ordered))
         drawn = np.random.default_rng(seed)
         for _ in range(terms.local_steps if ordered else 0):
             batch = [ordered[i] for i in sorted(drawn.choice(len(ordered), size, replace=False))]
-            current -= terms.learning_rate / size * self._gradient(batch, current)
-        return (current - start).ravel()
+            update -= terms.learning_rate / size * self._gradient(batch, start + update)
+        return update.ravel()
 
     def average_loss(self, examples: Sequence[MapExample], weights: NDArray[np.floating]) -> float:
         """Mean loss of the examples, for a node's own eyes: it is a statistic of private data.
@@ -161,10 +162,9 @@ class MapTrainer:
 
     def _gradient(self, examples: Sequence[MapExample], weights: Reals) -> Reals:
         """Summed over the examples, shape (r, d)."""
-        total = np.zeros_like(weights)
-        for start in range(0, len(examples), _TOGETHER):
-            total += self._evaluate(examples[start : start + _TOGETHER], weights)[1]
-        return total
+        starts = range(0, len(examples), _TOGETHER)
+        parts = (self._evaluate(examples[i : i + _TOGETHER], weights)[1] for i in starts)
+        return reduce(np.add, parts) if examples else np.zeros_like(weights)
 
     @np.errstate(all="ignore")
     def _evaluate(self, examples: Sequence[MapExample], weights: Reals) -> tuple[float, Reals]:
@@ -216,9 +216,11 @@ class MapTrainer:
         return np.array([x.question for x in examples], np.float64).reshape(-1, dimension)
 
     def _padded(self, passages: Sequence[Vectors], most: int) -> tuple[Reals, NDArray[np.bool_]]:
-        """The first `most` of each, shape (e, most, d), and where there is one, (e, most)."""
-        together = np.zeros((len(passages), most, self._basis.shape[0]))
-        there = np.zeros((len(passages), most), np.bool_)
+        """The first `most` of each, shape (e, p, d) with p no larger than needed, and where there
+        is one, (e, p)."""
+        width = min(most, max(map(len, passages), default=0))
+        together = np.zeros((len(passages), width, self._basis.shape[0]))
+        there = np.zeros((len(passages), width), np.bool_)
         for place, own in enumerate(passages):
             kept = own[:most]
             together[place, : len(kept)] = kept

@@ -36,6 +36,8 @@ TEMPERATURE = 0.05
 STEPS = 15
 """Of L-BFGS for each strength; the next one goes on from there."""
 CUT = 10
+CAUTION = 1.0
+"""Standard errors by which the held-back questions must gain, or the shared map stays alone."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +78,7 @@ class PersonalMap:
     """What training made of it.
 
     Attributes:
-        weights: W, shape (r, d), float32; zero if no strength was better than the shared map.
+        weights: W, shape (r, d), float32; zero if none was clearly better than the shared map.
         strength: that was chosen; None if none was.
         before, after: MRR@10 among the assistant's passages, each question in the fold that was
             held back, with the shared map alone and with W trained on the other folds.
@@ -116,21 +118,22 @@ def train(
     held_back = [fold for fold in range(FOLDS) if (material.folds == fold).any()]
     total = (len(held_back) + 1) * len(STRENGTHS)
     unchanged = np.zeros_like(start)
-    # Of each strength, and last of no change, summed over all questions: loss and ranks.
-    losses, ranks = np.zeros(len(STRENGTHS) + 1), np.zeros(len(STRENGTHS) + 1)
+    # Of each strength, and last of no change: the summed loss, and each question's rank.
+    losses = np.zeros(len(STRENGTHS) + 1)
+    ranks = np.zeros((len(losses), len(material.questions)))
     for number, fold in enumerate(held_back):
         own = np.flatnonzero(material.folds == fold)
         tested = _Loss(material, own, basis, start)
         seen = np.flatnonzero(material.folds != fold)
         for place, weights in enumerate((*_fits(material, seen, basis, start), unchanged)):
             losses[place] += tested.value(weights)
-            ranks[place] += _reciprocal_ranks(material, own, basis, start + weights).sum()
+            ranks[place, own] = _reciprocal_ranks(material, own, basis, start + weights)
             progress(number * len(STRENGTHS) + min(place + 1, len(STRENGTHS)), total)
-    ranks /= len(material.questions)
     # The loss tells strengths apart that few questions rank alike.
     best = int(losses[:-1].argmin())
-    before, after = float(ranks[-1]), float(ranks[best])
-    if not after > before:
+    before, after = float(ranks[-1].mean()), float(ranks[best].mean())
+    gains = ranks[best] - ranks[-1]
+    if not gains.mean() > CAUTION * gains.std(ddof=1) / np.sqrt(len(gains)):
         return PersonalMap(unchanged, None, before, after)
     weights = _fits(material, np.arange(len(material.questions)), basis, start)[best]
     progress(total, total)

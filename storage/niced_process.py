@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 
 import storage
 
 NICENESS = 19
 
 
-def start(module: str) -> tuple[subprocess.Popen[bytes], Connection]:
+def start(module: str) -> tuple[Popen[bytes], Connection]:
     """Start `python -m module`, which calls `line_to_parent`; returns it and this end of the line.
 
     It computes in one thread, so that answers stay fast and its results can be repeated.
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(
+        process = Popen(
             [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
+            stdin=DEVNULL,
             env=_environment(),
             pass_fds=[theirs.fileno()],
             start_new_session=True,

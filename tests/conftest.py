@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from retrieval.embedding import Embedder
+from storage import niced_process
+from tests.forked import Forked
 from tests.postgresql import postgresql
 
 STAGES = (("faults", "long"), ("fuzz",), ("pages",))
@@ -24,6 +26,8 @@ settings.load_profile("alcove")
 def pytest_configure() -> None:
     # A shell's background jobs ignore Ctrl-C, and would pass that on to the servers under test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Training processes that a test's own process starts; those of served nodes start from nothing.
+    niced_process.Popen = Forked  # type: ignore[misc]
     # Workers share the cores; OpenMP's threads would wait for each other by spinning.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -16,6 +17,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -29,26 +31,41 @@ LIBRARIES = (
     "scipy.stats", "sentence_transformers", "torch", "transformers.models.auto", "uvicorn",
 )  # fmt: skip
 """What takes long to import. None reads what a test sets: NiceGUI and typer would."""
+READ_BY_LIBRARIES = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""When they are imported: as `alcove` and training processes set it, and one thread for servers."""
 LARGEST_REQUEST = 150_000
 """Bytes; a packet holds the environment."""
+MOST_FILES = 16
+HIGH = 512
+"""A file's number that no test passes on."""
 PR_SET_CHILD_SUBREAPER = 36
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Forked(subprocess.Popen[AnyStr]):
-    """`python -m MODULE ARGUMENTS...`, whose interpreter has its libraries already."""
+    """`python [-P] -m MODULE ARGUMENTS...`, whose interpreter has its libraries already."""
 
     def _execute_child(self, *given: Any) -> None:
         """In place of fork and exec, with the arguments that Python 3.11 gives to them."""
-        args, *_, cwd, env = given[:7]
+        args, _, _, _, pass_fds, cwd, env = given[:7]
         pipes = given[10:16]
-        executable, flag, *command = map(os.fspath, args)
-        assert (executable, flag) == (sys.executable, "-m")
-        request = {"command": command, "cwd": os.fspath(cwd), "env": env, "session": given[20]}
-        streams = [
-            inherited if pipe == -1 else pipe
-            for inherited, pipe in enumerate((pipes[0], pipes[3], pipes[5]))
-        ]
-        self.pid = _fork(request, streams)
+        executable, *command = map(os.fspath, args)
+        flags = command[: command.index("-m")]
+        assert executable == sys.executable and flags in ([], ["-P"])
+        folder = str(Path.cwd()) if cwd is None else os.fspath(cwd)
+        request = {
+            "command": command[len(flags) + 1 :],
+            "cwd": folder,
+            "path": [] if flags else [folder],
+            "env": dict(os.environ if env is None else env),
+            "session": given[20],
+            "files": [0, 1, 2, *pass_fds],
+        }
+        streams = (
+            number if pipe == -1 else pipe
+            for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))
+        )
+        self.pid = _fork(request, [*streams, *pass_fds])
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -69,15 +86,16 @@ def run(
 
 def _fork(request: dict[str, Any], streams: Sequence[int]) -> int:
     """Process id of a child of this process that runs the command."""
-    server = _server()
     adopt = ctypes.CDLL(None).prctl
-    # The server's child ends at once, and its own child becomes that of whoever is asking.
-    adopt(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        socket.send_fds(server, [json.dumps(request).encode()], list(streams))
-        return int(server.recv(100))
-    finally:
-        adopt(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with _ONE_AT_A_TIME:
+        server = _server()
+        # The server's child ends at once, and its own child becomes that of whoever is asking.
+        adopt(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            socket.send_fds(server, [json.dumps(request).encode()], list(streams))
+            return int(server.recv(100))
+        finally:
+            adopt(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @cache
@@ -86,7 +104,7 @@ def _server() -> socket.socket:
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
-            env={**ENVIRONMENT, "TQDM_DISABLE": "1"},  # as `alcove` sets it before it imports
+            env={**ENVIRONMENT, **READ_BY_LIBRARIES},
             cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True,
         )  # fmt: skip
 
@@ -104,7 +122,7 @@ def serve(requests: socket.socket) -> None:
         importlib.import_module(name)
     gc.freeze()
     while True:
-        message, streams, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, 3)
+        message, streams, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, MOST_FILES)
         if not message:
             return
         between = os.fork()
@@ -125,9 +143,12 @@ def serve(requests: socket.socket) -> None:
 
 def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     """Run the command as an interpreter that was started for it."""
-    for number, stream in enumerate(streams):
+    # Out of the way first: one may have the number that another is to get.
+    held = [fcntl.fcntl(stream, fcntl.F_DUPFD, HIGH) for stream in streams]
+    os.closerange(3, HIGH)
+    for number, stream in zip(request["files"], held, strict=True):
         os.dup2(stream, number)
-        os.close(stream)
+    os.closerange(HIGH, HIGH + MOST_FILES)
     # Those that are there were made for other files.
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
@@ -138,7 +159,7 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     module, *arguments = request["command"]
-    sys.path[0] = request["cwd"]
+    sys.path[:1] = request["path"]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
