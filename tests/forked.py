@@ -39,6 +39,8 @@ MOST_FILES = 16
 HIGH = 512
 """A file's number that no test passes on."""
 PR_SET_CHILD_SUBREAPER = 36
+commands: dict[int, list[str]] = {}
+"""What each was to run, by process id: all have the command line of the process they came from."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -66,6 +68,7 @@ class Forked(subprocess.Popen[AnyStr]):
             for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))
         )
         self.pid = _fork(request, [*streams, *pass_fds])
+        commands[self.pid] = command
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 

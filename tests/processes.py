@@ -6,6 +6,8 @@ from contextlib import suppress
 
 import psutil
 
+from tests.forked import commands
+
 
 def children_with(word: str, parent: int | None = None) -> list[psutil.Process]:
     """Those of the parent (this process, unless told) that run and have the word in a command's
@@ -14,6 +16,6 @@ def children_with(word: str, parent: int | None = None) -> list[psutil.Process]:
     for child in psutil.Process(parent).children():
         # One may end, or wait for its parent's last look, between the listing and the question.
         with suppress(psutil.NoSuchProcess):
-            if any(word in part for part in child.cmdline()):
+            if any(word in part for part in commands.get(child.pid) or child.cmdline()):
                 found.append(child)
     return found
