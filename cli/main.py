@@ -64,9 +64,11 @@ app.add_typer(audit.app, name="audit")
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    if sys.stdout is None:
-        # Whoever started it closed its output; no other file must get that number.
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            # Whoever started it closed this; no other file must get its number.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -146,7 +146,7 @@ def _follow(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
 
 def _line(made: dict[str, Any]) -> str:
     measure = "MRR@10" if made["kind"] == "retriever" else "loss"
-    result = "is served" if made["state"] == "served" else "is not better, and not served"
+    result = "is served" if made["state"] == "served" else "is not clearly better, and not served"
     return (
         f"{made['kind']}: version {made['version']} {result}"
         f" ({measure} on held-back examples {made['before']:.4f} -> {made['after']:.4f})"

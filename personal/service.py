@@ -126,7 +126,7 @@ class PersonalService:
 
         Raises:
             UnknownVersionError: the assistant has none of this number.
-            PersonalError: it was worse, or belongs to another shared version or model.
+            PersonalError: it was not better, or belongs to another shared version or model.
         """
         self._check_imported(number)
         with self._database.write() as session:
@@ -135,7 +135,9 @@ class PersonalService:
                 raise UnknownVersionError(number)
             if version.state is PersonalState.WORSE:
                 raise PersonalError(
-                    "worse", f"version {number} was worse than the shared one alone, and not kept"
+                    "worse",
+                    f"version {number} was not clearly better than the shared one alone, and not "
+                    "kept",
                 )
             adapters = self._kinds.get(version.kind)
             if adapters is not None and version.config.get("imported"):

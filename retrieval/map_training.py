@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +163,7 @@ class MapTrainer:
         """Summed over the examples, shape (r, d)."""
         starts = range(0, len(examples), _TOGETHER)
         parts = (self._evaluate(examples[i : i + _TOGETHER], weights)[1] for i in starts)
-        return reduce(np.add, parts) if examples else np.zeros_like(weights)
+        return sum(parts, np.zeros_like(weights))
 
     @np.errstate(all="ignore")
     def _evaluate(self, examples: Sequence[MapExample], weights: Reals) -> tuple[float, Reals]:
@@ -218,7 +217,7 @@ class MapTrainer:
     def _padded(self, passages: Sequence[Vectors], most: int) -> tuple[Reals, NDArray[np.bool_]]:
         """The first `most` of each, shape (e, p, d) with p no larger than needed, and where there
         is one, (e, p)."""
-        width = min(most, max(map(len, passages), default=0))
+        width = min(most, max(map(len, passages)))
         together = np.zeros((len(passages), width, self._basis.shape[0]))
         there = np.zeros((len(passages), width), np.bool_)
         for place, own in enumerate(passages):

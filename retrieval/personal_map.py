@@ -36,8 +36,9 @@ TEMPERATURE = 0.05
 STEPS = 15
 """Of L-BFGS for each strength; the next one goes on from there."""
 CUT = 10
-CAUTION = 1.0
-"""Standard errors by which the held-back questions must gain, or the shared map stays alone."""
+CAUTION = 1.01
+"""Standard errors by which the held-back questions must gain, or the shared map stays alone: a gain
+of one question alone is exactly one, and is not enough. Questions count as independent."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,7 +119,7 @@ def train(
     held_back = [fold for fold in range(FOLDS) if (material.folds == fold).any()]
     total = (len(held_back) + 1) * len(STRENGTHS)
     unchanged = np.zeros_like(start)
-    # Of each strength, and last of no change: the summed loss, and each question's rank.
+    # Of each strength, and last of no change: the summed loss, and each question's reciprocal rank.
     losses = np.zeros(len(STRENGTHS) + 1)
     ranks = np.zeros((len(losses), len(material.questions)))
     for number, fold in enumerate(held_back):
@@ -132,12 +133,17 @@ def train(
     # The loss tells strengths apart that few questions rank alike.
     best = int(losses[:-1].argmin())
     before, after = float(ranks[-1].mean()), float(ranks[best].mean())
-    gains = ranks[best] - ranks[-1]
-    if not gains.mean() > CAUTION * gains.std(ddof=1) / np.sqrt(len(gains)):
+    if not _is_clear(ranks[best] - ranks[-1]):
         return PersonalMap(unchanged, None, before, after)
     weights = _fits(material, np.arange(len(material.questions)), basis, start)[best]
     progress(total, total)
     return PersonalMap(weights, STRENGTHS[best], before, after)
+
+
+def _is_clear(gains: NDArray[np.float64]) -> bool:
+    """Whether the mean of two gains and more is above zero by more than chance."""
+    error = gains.std(ddof=1) / np.sqrt(len(gains))
+    return bool(gains.mean() > CAUTION * error)
 
 
 def _fits(material: Material, chosen: Rows, basis: Vectors, start: Vectors) -> list[Vectors]:

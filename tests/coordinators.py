@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -57,11 +57,9 @@ def coordinator(home: Path, database_url: str | None = None) -> Iterator[Coordin
         opened.close()
 
 
-@contextmanager
-def serving(opened: Coordinator, *, drive: bool = False) -> Iterator[str]:
+def serving(opened: Coordinator, *, drive: bool = False) -> AbstractContextManager[str]:
     """Its application on loopback, by a real server in a thread; the URL."""
-    with served_on_loopback(create_app(opened, drive=drive)) as url:
-        yield url
+    return served_on_loopback(create_app(opened, drive=drive))
 
 
 def privacy_plan(**changes: Any) -> PrivacyPlan:

@@ -1,7 +1,8 @@
 """Processes that start at once: forks of one that has imported what Alcove's processes import.
 
 The import of the models' libraries takes 10 s of a core and more, and tests start hundreds of
-processes. A fork has its own memory, files and signals, and is killed as any other process.
+processes. A fork has its own memory, files and signals, and is killed as any other process. It
+hides what only a fresh interpreter shows: a hash seed of its own, an import that is missing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LIBRARIES = (
 )  # fmt: skip
 """What takes long to import. None reads what a test sets: NiceGUI and typer would."""
 READ_BY_LIBRARIES = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""When they are imported: as `alcove` and training processes set it, and one thread for servers."""
+"""Their environment: what `alcove` and training processes set, and one thread."""
 LARGEST_REQUEST = 150_000
 """Bytes; a packet holds the environment."""
 MOST_FILES = 16
@@ -47,30 +48,38 @@ _ONE_AT_A_TIME = threading.Lock()
 class Forked(subprocess.Popen[AnyStr]):
     """`python [-P] -m MODULE ARGUMENTS...`, whose interpreter has its libraries already."""
 
-    def _execute_child(self, *given: Any) -> None:
+    def _execute_child(
+        self, args: Any, executable: Any, preexec_fn: Any, close_fds: bool, pass_fds: Any,
+        cwd: Any, env: Any, startupinfo: Any, creationflags: int, shell: bool,
+        p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int, errread: int, errwrite: int,
+        restore_signals: bool, gid: Any, gids: Any, uid: Any, umask: int,
+        start_new_session: bool, process_group: int,
+    ) -> None:  # fmt: skip
         """In place of fork and exec, with the arguments that Python 3.11 gives to them."""
-        args, _, _, _, pass_fds, cwd, env = given[:7]
-        pipes = given[10:16]
-        executable, *command = map(os.fspath, args)
+        interpreter, *command = map(os.fspath, args)
         flags = command[: command.index("-m")]
-        assert executable == sys.executable and flags in ([], ["-P"])
+        assert interpreter == sys.executable and flags in ([], ["-P"])
+        assert not shell and preexec_fn is None and (umask, process_group) == (-1, -1)
+        assert (gid, gids, uid) == (None, None, None) and max(pass_fds, default=0) < HIGH
         folder = str(Path.cwd()) if cwd is None else os.fspath(cwd)
         request = {
             "command": command[len(flags) + 1 :],
             "cwd": folder,
             "path": [] if flags else [folder],
             "env": dict(os.environ if env is None else env),
-            "session": given[20],
+            "session": start_new_session,
             "files": [0, 1, 2, *pass_fds],
         }
         streams = (
             number if pipe == -1 else pipe
-            for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))
+            for number, pipe in enumerate((p2cread, c2pwrite, errwrite))
         )
         self.pid = _fork(request, [*streams, *pass_fds])
         commands[self.pid] = command
         self._child_created = True
-        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self._close_pipe_fds(  # type: ignore[attr-defined]
+            p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite
+        )
 
 
 def run(
@@ -137,11 +146,14 @@ def serve(requests: socket.socket) -> None:
         os.waitpid(between, 0)
         for stream in streams:
             os.close(stream)
+    request = json.loads(message)
+    if request["session"]:
+        os.setsid()
     while os.getppid() == between:
         time.sleep(0.001)
     requests.send(str(os.getpid()).encode())
     requests.close()
-    _become(json.loads(message), streams)
+    _become(request, streams)
 
 
 def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
@@ -156,8 +168,6 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-    if request["session"]:
-        os.setsid()
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

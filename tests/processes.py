@@ -16,6 +16,8 @@ def children_with(word: str, parent: int | None = None) -> list[psutil.Process]:
     for child in psutil.Process(parent).children():
         # One may end, or wait for its parent's last look, between the listing and the question.
         with suppress(psutil.NoSuchProcess):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                continue
             if any(word in part for part in commands.get(child.pid) or child.cmdline()):
                 found.append(child)
     return found

@@ -66,7 +66,8 @@ class Schedule(BaseModel):
 def train(
     node: NodeDep, _models: ModelsDep, assistant: OwnedAssistant, wanted: TrainingRequest
 ) -> JobBody:
-    """Train the personal adapters anew; they are served if they are better than the shared ones.
+    """Train the personal adapters anew; they are served if they are clearly better than the shared
+    ones.
 
     409 if there is too little to learn from, or training is under way.
     """

@@ -212,5 +212,10 @@ def test_output_that_cannot_be_written_ends_without_a_traceback(served: Served) 
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.stderr == ""
-    closed = " ".join((*ALCOVE, "key", "list", "--home", str(served.home), ">&-"))
-    subprocess.run(["bash", "-c", closed], check=True, env=ENVIRONMENT, cwd=ROOT)
+    # Who closes them wants neither; a message must not end up among the results instead.
+    for closed, code in ((">&-", 0), ("--wrong 2>&-", 2)):
+        command = " ".join((*ALCOVE, "key", "list", "--home", str(served.home), closed))
+        done = subprocess.run(
+            ["bash", "-c", command], check=False, env=ENVIRONMENT, cwd=ROOT, capture_output=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")

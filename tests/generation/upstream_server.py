@@ -30,6 +30,7 @@ class Upstream:
     @classmethod
     @contextmanager
     def served(cls) -> Iterator[Upstream]:
+        """One that answers on loopback while the block runs."""
         upstream, app = cls(), FastAPI()
         for path in ("/v1/chat/completions", "/elsewhere"):
             app.post(path)(upstream._complete)

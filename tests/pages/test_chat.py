@@ -42,6 +42,7 @@ class Generator:
     @classmethod
     @contextmanager
     def served(cls) -> Iterator[Generator]:
+        """One that answers on loopback while the block runs."""
         generator, app = cls(), FastAPI()
         app.post("/v1/chat/completions")(generator._complete)
         with served_on_loopback(app) as url:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from personal import service
 from personal.service import PersonalError, UnknownVersionError
+from personal.tasks import Trained
 from retrieval import questions
 from retrieval.embedding import Embedder
 from storage.example_tables import PersonalKind, PersonalState
@@ -104,8 +106,15 @@ def test_what_is_not_better_is_not_served(town: Town) -> None:
     (made,) = job.result["versions"]
     assert made["state"] == PersonalState.WORSE and made["before"] == 1.0
     assert town.served(other) is None
-    with pytest.raises(PersonalError, match="was worse"):
+    with pytest.raises(PersonalError, match="not clearly better"):
         town.personal.serve(other, made["version"])
+
+
+def test_a_gain_for_which_no_strength_was_chosen_is_not_better(town: Town) -> None:
+    maps = town.personal._kinds[PersonalKind.RETRIEVER]
+    gained = Trained(b"", {"strength": None}, before=0.5, after=0.6)
+    assert not maps.is_better(gained)
+    assert maps.is_better(replace(gained, config={"strength": 3.0}))
 
 
 @pytest.mark.long

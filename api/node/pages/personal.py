@@ -34,8 +34,8 @@ class Personal:
             heading("Personal adapter")
             ui.label(
                 "Learned from this assistant's examples, beside what the federation shares. It is "
-                "used only if it does better on examples that were held back, and stays on this "
-                "node."
+                "used only if it does clearly better on examples that were held back, and stays on "
+                "this node."
             ).classes("muted")
             with ui.row().classes("w-full items-center gap-3"):
                 self._what = ui.select(_WHAT, value=_ALL, label="What to train")
@@ -154,6 +154,6 @@ def _outcome(item: dict[str, Any], made: list[dict[str, Any]]) -> str:
     for version in made:
         if version["kind"] == item["name"]:
             served = version["state"] == "served"
-            became = "is better and is used" if served else "is no better and was not kept"
+            became = "is better and is used" if served else "is not clearly better and was not kept"
             return f"The {item['name']}, version {version['version']}, {became}."
     return f"The {item['name']} was trained."

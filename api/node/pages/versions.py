@@ -38,7 +38,7 @@ _MEASURES = {
 _STATES = {
     PersonalState.SERVED: ("check_circle", "in use"),
     PersonalState.KEPT: ("history", "kept"),
-    PersonalState.WORSE: ("trending_down", "no better than the shared one; not kept"),
+    PersonalState.WORSE: ("trending_down", "not clearly better than the shared one; not kept"),
 }
 
 

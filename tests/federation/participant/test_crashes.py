@@ -29,7 +29,6 @@ from privacy.budget import Step
 from retrieval.embedding import Embedder
 from storage.coordinator_tables import Message, Round
 from storage.membership_tables import Contribution, MembershipState, Outcome
-from tests import forked
 from tests.federation.participant.sites import (
     POLICY,
     LearningSite,
@@ -38,7 +37,7 @@ from tests.federation.participant.sites import (
     member,
     until,
 )
-from tests.forked import ENVIRONMENT
+from tests.forked import ENVIRONMENT, ROOT
 from tests.nodes import open_database
 
 TIMING = Timing(90.0, 90.0, 0.5, 0.0)
@@ -69,7 +68,10 @@ def answering(site: LearningSite) -> Iterator[None]:
 def run(folder: Path, *point: str) -> subprocess.CompletedProcess[str]:
     crashing = "tests.federation.participant.crashing"
     command = [sys.executable, "-m", crashing, str(folder), *point]
-    return forked.run(command, timeout=120, env=ENVIRONMENT)
+    # Fresh interpreters, each with a hash seed of its own: the bytes must not depend on it.
+    return subprocess.run(
+        command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def masked(done: subprocess.CompletedProcess[str]) -> list[str]:
