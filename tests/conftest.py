@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from retrieval.embedding import Embedder
 from storage import niced_process
-from tests.forked import ENVIRONMENT, Forked
+from tests.forked import Forked
 from tests.postgresql import postgresql
 
 STAGES = (("faults", "long"), ("fuzz",), ("pages",))
@@ -30,8 +30,7 @@ def pytest_configure() -> None:
     niced_process.Popen = Forked  # type: ignore[misc]
     # Workers share the cores; OpenMP's threads would wait for each other by spinning.
     if "PYTEST_XDIST_WORKER" in os.environ:
-        for environment in (os.environ, ENVIRONMENT):
-            environment.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_unconfigure() -> None:

@@ -3,6 +3,7 @@
 The import of the models' libraries takes 10 s of a core and more, and tests start hundreds of
 processes. A fork has its own memory, files and signals, and is killed as any other process. It
 hides what only a fresh interpreter shows: a hash seed of its own, an import that is missing.
+`multiprocessing`'s server of forks has no pipes, and its children are not the test's own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from pathlib import Path
 from typing import Any, AnyStr
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+# One thread each: the workers of the tests share the cores.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
 LIBRARIES = (
     "alembic.command", "faiss", "fastapi", "httpx", "openai", "peft", "psycopg", "scipy.optimize",
     "scipy.stats", "sentence_transformers", "torch", "transformers.models.auto", "uvicorn",

@@ -16,17 +16,13 @@ from federation.adapter_spec import (
 )
 from federation.participant.identity import FederationHome
 from federation.plan import FederationPlan
-from federation.signed import Signed
-from federation.versions import SignedVersion, Version
 from personal import service
 from personal.service import PersonalError
 from retrieval import jobs
 from retrieval.embedding import Embedder
 from retrieval.query_map import basis_to_bytes
 from storage.example_tables import PersonalState, PersonalVersion
-from storage.files import write_private
-from storage.membership_tables import KnownPlan, Membership
-from tests.federation.participant.plans import make_plan
+from tests.federation.participant.plans import know, make_plan, signed_version
 from tests.nodes import until
 from tests.personal.towns import (
     BASIS,
@@ -40,7 +36,7 @@ from tests.personal.towns import (
 )
 
 
-def know(town: Town, embedder: Embedder) -> FederationPlan:
+def join(town: Town, embedder: Embedder) -> FederationPlan:
     """A plan of a federation that the node has joined."""
     adapter = AdapterSpec(
         kind=AdapterKind.RETRIEVER,
@@ -53,26 +49,8 @@ def know(town: Town, embedder: Embedder) -> FederationPlan:
     privacy = {"dimension": adapter.dimension, "grid": 1e-4}
     plan = make_plan(adapter=adapter, privacy=privacy)
     home = FederationHome(town.node.home.root / "federation")
-    write_private(home.files / plan.adapter.basis_hash, basis_to_bytes(BASIS))
-    membership = Membership(
-        id="m", url="https://c", coordinator="c0" * 32, name="n", identity="1d" * 32
-    )
-    stored = Signed(plan, "c0" * 32, "").to_bytes()
-    with town.node.database.write() as session:
-        session.add(membership)
-        session.flush()
-        session.add(
-            KnownPlan(plan_hash=plan.hash, membership_id="m", federation="questions", plan=stored)
-        )
+    know(town.node.database, home, plan, basis_to_bytes(BASIS))
     return plan
-
-
-def version(plan: FederationPlan, number: int) -> SignedVersion:
-    record = Version(
-        "questions", plan.hash, number, plan.adapter.hash, plan.adapter.base_model, "ab" * 32,
-        "round", "cd" * 32,
-    )  # fmt: skip
-    return Signed(record, "c0" * 32, "")
 
 
 @pytest.mark.long
@@ -87,12 +65,12 @@ def test_it_is_trained_anew_when_the_shared_version_changes(
         alone = town.served(assistant)
         assert alone is not None and alone.shared is None
 
-        plan = know(town, embedder)
+        plan = join(town, embedder)
         adoption = town.federation.adoption
         assert adoption is not None
         weak = 1e-3 * np.random.default_rng(3).standard_normal(DIMENSION * RANK)
         parameters = parameters_to_bytes(weak.astype(np.float32))
-        adoption.keep(plan, version(plan, 1), parameters)
+        adoption.keep(plan, signed_version(plan, 1), parameters)
         adoption.pin(plan.hash, 1)
         until(lambda: (now := town.served(assistant)) is not None and now.id != alone.id)
         beside = town.served(assistant)
@@ -119,11 +97,11 @@ def test_it_is_trained_anew_when_the_shared_version_changes(
 
 def adopt(town: Town, embedder: Embedder, largest: float = 1e-3) -> FederationPlan:
     """Have the node serve a shared map."""
-    plan = know(town, embedder)
+    plan = join(town, embedder)
     assert town.federation.adoption is not None
     drawn = np.random.default_rng(3).uniform(-largest, largest, DIMENSION * RANK)
     parameters = parameters_to_bytes(drawn.astype(np.float32))
-    town.federation.adoption.keep(plan, version(plan, 1), parameters)
+    town.federation.adoption.keep(plan, signed_version(plan, 1), parameters)
     town.federation.adoption.pin(plan.hash, 1)
     return plan
 

@@ -17,11 +17,17 @@ from federation.adapter_spec import (
     parameters_hash,
     parameters_to_bytes,
 )
+from federation.participant.identity import FederationHome
 from federation.plan import FORMAT, FederationPlan, Optimiser, OptimiserName, Timing
+from federation.signed import Signed
+from federation.versions import SignedVersion, Version
 from privacy.ledger_records import ThreatModel
 from privacy.plan import Mode, PrivacyPlan
 from retrieval.query_map import basis_to_bytes, random_basis
 from retrieval.training_terms import MapTerms
+from storage.database import Database
+from storage.files import write_private
+from storage.membership_tables import KnownPlan, Membership
 
 DIMENSION, RANK = 384, 2
 SIZE = DIMENSION * RANK
@@ -74,3 +80,31 @@ def make_plan(base_model: str = "embedder", **given: Any) -> FederationPlan:
         "initial_hash": parameters_hash(parameters_to_bytes(np.zeros(SIZE, np.float32))),
     }
     return FederationPlan(**(fields | given))
+
+
+def signed_version(plan: FederationPlan, number: int) -> SignedVersion:
+    """A version of the plan; the signature is nobody's."""
+    record = Version(
+        plan.federation, plan.hash, number, plan.adapter.hash, plan.adapter.base_model, "ab" * 32,
+        "round", "cd" * 32,
+    )  # fmt: skip
+    return Signed(record, COORDINATOR, "")
+
+
+def know(database: Database, home: FederationHome, plan: FederationPlan, basis: bytes) -> None:
+    """Store the plan as one of a federation that the node has joined."""
+    home.create()
+    write_private(home.files / plan.adapter.basis_hash, basis)
+    with database.write() as session:
+        session.add(
+            Membership(
+                id="m", url="https://c", coordinator=COORDINATOR, name="n", identity="1d" * 32
+            )
+        )
+        session.flush()
+        session.add(
+            KnownPlan(
+                plan_hash=plan.hash, membership_id="m", federation=plan.federation,
+                plan=Signed(plan, COORDINATOR, "").to_bytes(),
+            )
+        )  # fmt: skip

@@ -20,22 +20,17 @@ from federation.participant.plan_files import PlanFiles
 from federation.participant.version_trials import VersionTrials
 from federation.participant.versions import VersionSource
 from federation.plan import FederationPlan
-from federation.signed import Signed
-from federation.versions import SignedVersion, Version
 from retrieval import questions
 from retrieval.embedding import Embedder
 from retrieval.examples import ExampleSource
 from retrieval.questions import NewQuestion
-from storage.home import write_private
 from storage.membership_tables import (
-    KnownPlan,
-    Membership,
     SharedVersion,
     VersionState,
 )
 from storage.node_tables import Document
 from storage.settings import NodeSettings
-from tests.federation.participant.plans import BASIS, SIZE, make_plan
+from tests.federation.participant.plans import BASIS, SIZE, know, make_plan, signed_version
 from tests.federation.participant.sites import SUBJECTS, fill
 from tests.nodes import Node, open_node
 
@@ -47,21 +42,7 @@ def trying(folder: Path, embedder: Embedder) -> Iterator[tuple[Node, Adoption, F
     with open_node(folder, embedder) as node:
         fill(node, node.assistant(), SUBJECTS["north"])
         home = FederationHome(folder / "federation")
-        home.create()
-        write_private(home.files / plan.adapter.basis_hash, BASIS)
-        with node.database.write() as session:
-            session.add(
-                Membership(
-                    id="m", url="https://c", coordinator="c0" * 32, name="n", identity="1d" * 32
-                )
-            )
-            session.flush()
-            stored = Signed(plan, "c0" * 32, "").to_bytes()
-            session.add(
-                KnownPlan(
-                    plan_hash=plan.hash, membership_id="m", federation="questions", plan=stored
-                )
-            )
+        know(node.database, home, plan, BASIS)
         source = ExampleSource(node.database, b"s" * 32)
         models = BaseModels(NodeSettings(home=folder), embedder)
         yield (
@@ -71,21 +52,18 @@ def trying(folder: Path, embedder: Embedder) -> Iterator[tuple[Node, Adoption, F
         )
 
 
-def version(plan: FederationPlan, number: int) -> SignedVersion:
-    record = Version(
-        "questions", plan.hash, number, plan.adapter.hash, plan.adapter.base_model, "ab" * 32,
-        "round", "cd" * 32,
-    )  # fmt: skip
-    return Signed(record, "c0" * 32, "")
+def along(length: float) -> bytes:
+    """Of a random map: 1e-3 changes no rank, 1e4 sends every question to one place."""
+    direction = np.random.default_rng(3).standard_normal(SIZE)
+    return parameters_to_bytes((length * direction).astype(np.float32))
+
+
+HARMLESS, HARMFUL = along(1e-3), along(1e4)
 
 
 def test_a_harmful_version_is_not_served_unless_the_owner_pins_it(
     tmp_path: Path, embedder: Embedder
 ) -> None:
-    """A huge random map sends every question to one place, so that ranks are chance."""
-    direction = np.random.default_rng(3).standard_normal(SIZE)
-    harmful = parameters_to_bytes((1e4 * direction).astype(np.float32))
-    harmless = parameters_to_bytes((1e-3 * direction).astype(np.float32))
     with trying(tmp_path / "home", embedder) as (node, adoption, plan):
 
         def served() -> dict[int, VersionState]:
@@ -97,8 +75,8 @@ def test_a_harmful_version_is_not_served_unless_the_owner_pins_it(
             return sorted(found.dense.tolist())
 
         plain = scores()
-        for number, parameters in ((1, harmless), (2, harmful), (3, harmless)):
-            adoption.keep(plan, version(plan, number), parameters)
+        for number, parameters in ((1, HARMLESS), (2, HARMFUL), (3, HARMLESS)):
+            adoption.keep(plan, signed_version(plan, number), parameters)
         assert adoption.consider(plan, 1) is VersionState.SERVED
         close = scores()
         assert 1e-5 < np.abs(np.subtract(close, plain)).max() < 1e-2
@@ -149,7 +127,7 @@ def test_a_version_that_is_worse_than_the_served_one_does_not_replace_it(
         none, better, best = adoption._quality(held_back, None), found[-2], found[-1]
         assert none < quality(better) < quality(best)
         for number, parameters in ((1, best), (2, better)):
-            adoption.keep(plan, version(plan, number), parameters)
+            adoption.keep(plan, signed_version(plan, number), parameters)
         assert adoption.consider(plan, 1) is VersionState.SERVED
         assert adoption.consider(plan, 2) is VersionState.HARMFUL
         with node.database.read() as session:
@@ -162,9 +140,6 @@ def test_a_version_that_is_worse_than_the_served_one_does_not_replace_it(
 def test_a_version_that_is_rolled_back_is_withdrawn_unless_it_is_pinned(
     tmp_path: Path, embedder: Embedder
 ) -> None:
-    direction = np.random.default_rng(3).standard_normal(SIZE)
-    harmful = parameters_to_bytes((1e4 * direction).astype(np.float32))
-    harmless = parameters_to_bytes((1e-3 * direction).astype(np.float32))
     with trying(tmp_path / "home", embedder) as (node, adoption, plan):
         home = FederationHome(tmp_path / "home" / "federation")
         # Never asked: all that is needed is here.
@@ -182,8 +157,8 @@ def test_a_version_that_is_rolled_back_is_withdrawn_unless_it_is_pinned(
                 return [row.state for row in rows], adoption.shared_map is not None
 
         served, retired = VersionState.SERVED, VersionState.RETIRED
-        adoption.keep(plan, version(plan, 1), harmful)
-        adoption.keep(plan, version(plan, 2), harmless)
+        adoption.keep(plan, signed_version(plan, 1), HARMFUL)
+        adoption.keep(plan, signed_version(plan, 2), HARMLESS)
         assert promoted(1) == ([VersionState.HARMFUL, retired], False)
         assert promoted(2) == ([VersionState.HARMFUL, served], True)
         assert promoted(1) == ([VersionState.HARMFUL, retired], False)
