@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
+from tests.pages.admin import Open
 from tests.pages.browser import Visit, chromium, visit
 from tests.pages.coordinators import ServedCoordinator, served_coordinator
 from tests.pages.nodes import ServedNode, served_node
@@ -48,3 +50,18 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedCoor
 def visit_coordinator(browser: Browser, coordinator: ServedCoordinator) -> NewVisit:
     """Opens a window on the coordinator: `with visit_coordinator(size=NARROW) as visit`."""
     return partial(visit, browser, coordinator.url)
+
+
+@pytest.fixture
+def open_page(visit_coordinator: NewVisit, coordinator: ServedCoordinator) -> Open:
+    """Signs an admin, or whose key is given, in and opens a page."""
+
+    @contextmanager
+    def open_(path: str, key: str = "", **options: Any) -> Iterator[Page]:
+        with visit_coordinator(**options) as visit:
+            visit.sign_in(key or coordinator.key)
+            visit.open(path)
+            yield visit.page
+            assert visit.page.evaluate("window.hurt") is None
+
+    return open_
