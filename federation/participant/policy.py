@@ -6,7 +6,6 @@ and its own odometer refuses the round that would take it past the limit.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from federation.adapter_spec import AdapterKind
@@ -60,8 +59,8 @@ class ConsentPolicy:
     def __post_init__(self) -> None:
         for name in ("largest_epsilon", "largest_epsilon_alone"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive number, not {value}")
+            if value is not None and not 0 < value <= MAX_SAFE_INTEGER:
+                raise ValueError(f"{name} must be a positive number below 2^53, not {value}")
         if not 0 < self.largest_delta < 1:
             raise ValueError(f"largest_delta must lie between 0 and 1, not {self.largest_delta}")
         for name in (

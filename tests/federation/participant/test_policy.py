@@ -88,7 +88,10 @@ def test_every_weak_term_is_named() -> None:
     "senseless",
     [
         {"largest_epsilon": 0.0},
+        {"largest_epsilon": 8.4e137},
         {"largest_epsilon_alone": float("nan")},
+        {"largest_epsilon_alone": float("inf")},
+        {"largest_epsilon_alone": 2.0**53},
         {"largest_delta": 1.0},
         {"smallest_cohort": 1},
         {"smallest_cohort": 2**53},
