@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, or_, select
@@ -57,6 +59,18 @@ def work(connection: Connection, caller: Caller) -> list[Work]:
 def change_marker(connection: Connection) -> frozenset[tuple[str, str]]:
     """Differs from an earlier one where some participant may have new work."""
     return frozenset((round_id, stage) for round_id, stage in connection.execute(_MARKER))
+
+
+def listing_markers(connection: Connection) -> dict[str, str]:
+    """Of each population a text that differs from an earlier one where its roster, its federations
+    or what they promote do."""
+    listed: defaultdict[str, list[str]] = defaultdict(list)
+    for name, *facts in connection.execute(_LISTINGS):
+        listed[name].append(repr(facts))
+    return {
+        name: hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()[:32]
+        for name, rows in listed.items()
+    }
 
 
 def announcement(connection: Connection, caller: Caller, round_id: str) -> bytes:
@@ -213,6 +227,13 @@ def _in_this_stage(table: type[Outgoing] | type[Message]) -> ColumnElement[bool]
 
 # Run all the time: made once.
 _MARKER = select(Round.id, Round.stage).where(Round.ended_at.is_(None))
+_LISTINGS = select(
+    Population.name,
+    Population.roster_version,
+    Federation.plan_hash,
+    Federation.state,
+    Federation.promoted,
+).outerjoin(Federation, Federation.population == Population.name)
 _ROSTER = select(Population.roster).where(Population.name == bindparam("population"))
 _ROUND = (
     select(Round.announcement, Round.invitation, Round.statement, Outgoing.payload)

@@ -11,7 +11,7 @@ import json
 import threading
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -70,6 +70,15 @@ class Work:
     round_id: str
     stage: Stage
     seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkList:
+    """What may be sent, and a text that changes with the roster, the federations and what they
+    promote."""
+
+    works: list[Work]
+    listing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +203,19 @@ class CoordinatorClient:
             raise CoordinatorError(f"the file {sha256} does not have that hash")
         return data
 
-    def work(self, wait: float) -> list[Work]:
-        """What the node may send now; waits up to `wait` seconds for something."""
-        path = f"/v1/participant/work?wait={wait:g}"
+    def work(self, wait: float, listing: str | None = None) -> WorkList:
+        """What the node may send now; waits up to `wait` seconds for something.
+
+        Args:
+            listing: of an earlier answer; with another one there it does not wait.
+        """
+        asked = {"wait": f"{wait:g}", **({} if listing is None else {"listing": listing})}
+        path = f"/v1/participant/work?{urlencode(asked)}"
         data = json_object(self._line.request("GET", path, seconds=wait + READ_SECONDS))
-        return [_record(Work, item) for item in _list(data)]
+        listing = data.get("listing")
+        if not isinstance(listing, str):
+            raise CoordinatorError("the answer says nothing of what is listed")
+        return WorkList([_record(Work, item) for item in _list(data)], listing)
 
     def announcement(self, round_id: str) -> Announcement:
         """The round, whose contents have that id."""

@@ -41,7 +41,10 @@ from storage.membership_tables import FormerIdentity, KnownPlan, Membership, Mem
 log = structlog.get_logger()
 
 POLL_SECONDS = 25.0
-REFRESH_SECONDS = 10.0
+REFRESH_SECONDS = 25.0
+SETTLE_SECONDS = 0.02
+"""For each member of the roster, from one look at it to the next one that a change asks for:
+however many they are, a coordinator that changes all the time is asked fifty times a second."""
 PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 3.0
 """Between two questions for work while what there is cannot or must not be done."""
@@ -112,7 +115,8 @@ class MembershipWorker:
         self._files = PlanFiles(self._client, tools.home, tools.models)
         self._trials = VersionTrials(tools.adoption, tools.source, self._files)
         self._standing: Standing | None = None
-        self._refreshed = float("-inf")
+        self._refresh_at = self._settled_at = float("-inf")
+        self._listing = ""
         self._pause = PAUSE_SECONDS
         self.recovered = False
         self.problem: str | None = None
@@ -141,7 +145,7 @@ class MembershipWorker:
 
     def refresh(self) -> None:
         """Have the policy and the roster looked at again soon."""
-        self._refreshed = float("-inf")
+        self._refresh_at = float("-inf")
 
     def _run(self) -> None:
         delay = FIRST_RETRY_SECONDS
@@ -176,7 +180,7 @@ class MembershipWorker:
     def _step(self) -> None:
         if self._state() is MembershipState.PENDING or not self.recovered:
             self._recover()
-        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+        if time.monotonic() >= self._refresh_at:
             self._refresh()
         works = self._poll()
         if self._closing.is_set():
@@ -191,11 +195,16 @@ class MembershipWorker:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     def _poll(self) -> list[Work]:
+        wait = min(POLL_SECONDS, max(0.0, self._refresh_at - time.monotonic()))
         self._polling = True
         try:
-            return self._client.work(POLL_SECONDS)
+            found = self._client.work(wait, self._listing)
         finally:
             self._polling = False
+        if found.listing != self._listing:
+            self._listing = found.listing
+            self._refresh_at = min(self._refresh_at, self._settled_at)
+        return found.works
 
     def _recover(self) -> None:
         """Bring the odometer up to what the coordinator can prove. Before anything else."""
@@ -236,7 +245,9 @@ class MembershipWorker:
                     federation.trainer = Trainer(self._files.task(federation.plan))
                     federation.trainer.start()
                 self._trials.attend(federation.plan, federation.versions, listing.promoted)
-        self._refreshed = time.monotonic()
+        now = time.monotonic()
+        self._settled_at = now + SETTLE_SECONDS * len(roster.members)
+        self._refresh_at = now + REFRESH_SECONDS
 
     def _read_roster(self) -> Roster:
         """The roster, pinned: the population stays, the version never goes back."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from federation.invitation import Stage
 from federation.messages import MessageHeader
 from storage import staff_keys
 from storage.coordinator_tables import Role
-from tests.coordinators import FEDERATION, Site, serving, site
+from tests.coordinators import FEDERATION, Site, guests, serving, site
 from tests.forked import ENVIRONMENT, ROOT
 
 
@@ -89,6 +90,23 @@ def test_a_poll_waits_until_there_is_work(place: Site) -> None:
     round_id = place.open_round()
     poll.join()
     assert [(one["round_id"], one["stage"]) for one in found[0]] == [(round_id, Stage.ENLISTING)]
+
+
+def test_a_poll_ends_when_something_else_is_listed(place: Site) -> None:
+    if place.is_running():
+        place.expire()
+    http, path = place.participants[0].http, "/v1/participant/work"
+    seen = http.get(path).json()["listing"]
+    asked = {"wait": 0.3, "listing": seen}
+    assert http.get(path, params=asked).json() == {"data": [], "listing": seen}
+    with ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(http.get, path, params={"wait": 25, "listing": seen}, timeout=60)
+        time.sleep(0.3)
+        assert not poll.done()
+        with guests(place, 1):
+            answer = poll.result().json()
+            assert answer["data"] == []
+            assert answer["listing"] != seen
 
 
 def test_a_poll_ends_with_nothing_when_its_time_is_over(place: Site) -> None:

@@ -64,7 +64,7 @@ def play(folder: Path, database: Database) -> None:
     trainer = Trainer(TrainingTask(plan, BASIS, PUBLIC_TEXTS, "packaged"))
     versions = VersionSource(client, plan)
     while not is_over(database):
-        for work in client.work(0.5):
+        for work in client.work(0.5).works:
             try:
                 if work.stage is Stage.ENLISTING:
                     rounds.enlist(work, plan, standing, versions, trainer)

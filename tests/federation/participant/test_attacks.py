@@ -67,8 +67,8 @@ def test_what_a_node_fetches_does_not_tell_what_it_serves(
 ) -> None:
     """Rolled back to a version that was served before, it would fetch that one only if it had been
     replaced: one bit about its private questions."""
-    monkeypatch.setattr(worker, "REFRESH_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
+    # Nothing but the coordinator's word that something changed has it look again.
+    monkeypatch.setattr(worker, "REFRESH_SECONDS", 1e9)
     # By another secret there may be nothing held back to try versions on.
     monkeypatch.setattr(FederationHome, "secret", lambda _self: b"s" * 32)
     fetched, parameters = [], CoordinatorClient.parameters
@@ -112,8 +112,8 @@ def test_a_replaced_plan_leaves_no_training_process_behind(
 ) -> None:
     """An honest coordinator gives a changed plan another name; a hundred would be a hundred models
     in memory."""
-    monkeypatch.setattr(worker, "REFRESH_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
+    # Nothing but the coordinator's word that something changed has it look again.
+    monkeypatch.setattr(worker, "REFRESH_SECONDS", 1e9)
     with (
         learning_site(tmp_path / "coordinator", embedder.identity, drive=False) as site,
         member(tmp_path / "node", embedder) as one,

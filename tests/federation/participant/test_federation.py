@@ -143,6 +143,8 @@ class TestConsent:
                 raise
 
         monkeypatch.setattr(Rounds, "enlist", noted)
+        # It looks around when the federation starts, and never again.
+        monkeypatch.setattr(worker, "REFRESH_SECONDS", 1e9)
         with (
             learning_site(
                 tmp_path / "coordinator", embedder.identity, others=2,
@@ -160,7 +162,6 @@ class TestConsent:
                 lambda: any(f.trainer for f in driven._federations.values()),
                 "but for the pause it would enlist",
             )
-            monkeypatch.setattr(worker, "REFRESH_SECONDS", 1e9)
             accepting = one.service.consent.policy
             stricter = replace(accepting, smallest_cohort=4)
             why = "cohort: the plan says 3, the policy wants at least 4"
