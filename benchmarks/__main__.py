@@ -24,8 +24,8 @@ class Benchmark(Protocol):
 def main(arguments: list[str]) -> None:
     """Run the benchmark that the arguments name."""
     framework = {
-        "__main__", "generator_cache", "participants", "personal_clients", "personal_generator",
-        "report", "utility_plot",
+        "__main__", "generator_answers", "kept", "participants", "personal_clients",
+        "personal_generator", "report", "utility_plot",
     }  # fmt: skip
     names = sorted({m.name for m in pkgutil.iter_modules(benchmarks.__path__)} - framework)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)

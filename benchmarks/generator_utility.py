@@ -1,7 +1,7 @@
 """Answers before and after a federation: token F1 and exact match on fairytaleqa, greedy decoding.
 
 `--data DIR` names a folder with `fairytaleqa` in it (see `alcove evaluate`). Collections are nodes,
-and a subject is a section. Vectors and answers are kept, see `benchmarks.generator_cache`.
+and a subject is a section. Vectors and answers are kept, see `benchmarks.kept`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from benchmarks.generator_cache import PROCESSES, Answers, Quiz, kept, say, write
+from benchmarks.generator_answers import Answers, Quiz
+from benchmarks.kept import PROCESSES, kept, say, write
 from benchmarks.report import Options, Row
 from federation.adapter_spec import parameters_from_bytes, parameters_to_bytes
 from federation.participant.base_models import generator_identity, generator_modules

@@ -10,13 +10,16 @@ is a paired bootstrap over its questions. Then the generator, see `benchmarks.pe
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import personal_generator
+from benchmarks.kept import kept, make
 from benchmarks.personal_clients import Compared, draw, examples_of, fold_of, rows
 from benchmarks.report import Options, Row
 from benchmarks.utility import Bench, Case
@@ -91,24 +94,71 @@ def _run(bench: Bench, case: Case, seeds: Sequence[int]) -> Iterator[Row]:
     with_shared = [scorer(QueryMap(basis, weights)) for weights in shared]
     documents = {passage.text: passage.subclient or passage.id for passage in corpus}
     clients = _clients(population, vectors, documents)
+
+    def scored(places: Mapping[str, int], maps: Mapping[str, Vectors]) -> Scores:
+        values = np.zeros_like(zero_shot.values)
+        for name, place in places.items():
+            here = zero_shot.groups == place
+            values[here] = scorer(QueryMap(basis, maps[name])).values[here]
+        return Scores(values, zero_shot.groups)
+
     for size in SIZES:
         able = [client for client in clients if len(client.examples) >= size]
-        alone: list[Scores] = []
-        both: list[Scores] = []
-        for seed in seeds:
-            print(f"{case.name}, {size} examples, seed {seed}", file=sys.stderr, flush=True)
-            for start, found in ((None, alone), (shared[seed], both)):
-                values = np.zeros_like(zero_shot.values)
-                for client in able:
-                    own = _material(client, vectors, size, seed)
-                    weights = train(own, basis, start).weights
-                    base = nothing if start is None else start
-                    here = zero_shot.groups == population.scored_groups.index(client.name)
-                    values[here] = scorer(QueryMap(basis, base + weights)).values[here]
-                found.append(Scores(values, zero_shot.groups))
-        places = {x.name: population.scored_groups.index(x.name) for x in able}
+        places = {client.name: population.scored_groups.index(client.name) for client in able}
+        lessons = {
+            (client.name, seed, start is not None): _Lesson(
+                _material(client, vectors, size, seed), basis, start
+            )
+            for client in able
+            for seed in seeds
+            for start in (None, shared[seed])
+        }
+        learned = _trained(lessons, f"{case.data}, maps of {size} examples")
+        alone = [
+            scored(places, {name: learned[name, seed, False] for name in places}) for seed in seeds
+        ]
+        both = [
+            scored(places, {name: shared[seed] + learned[name, seed, True] for name in places})
+            for seed in seeds
+        ]
         compared = Compared(places, zero_shot, with_shared, alone, both)
         yield from rows(f"{case.data}, {size} examples", "mrr@10", compared)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Lesson:
+    """What a map is trained on, and beside which one."""
+
+    material: Material
+    basis: Vectors
+    shared: Vectors | None
+
+    def train(self) -> bytes:
+        """The weights, float32, row by row."""
+        return train(self.material, self.basis, self.shared).weights.tobytes()
+
+    def facts(self) -> dict[str, str]:
+        """What the weights follow from, beside the code."""
+        own = self.material
+        parts: dict[str, NDArray[Any]] = {
+            "passages": own.passages, "questions": own.questions, "folds": own.folds,
+            "positives": np.concatenate([np.append(rows, -1) for rows in own.positives]),
+            "basis": self.basis, "shared": np.zeros(0) if self.shared is None else self.shared,
+        }  # fmt: skip
+        return {name: sha256(part.tobytes()).hexdigest() for name, part in parts.items()}
+
+
+_Key = tuple[str, int, bool]
+"""A client, a seed, and whether the map is beside the shared one."""
+
+
+def _trained(lessons: Mapping[_Key, _Lesson], told: str) -> dict[_Key, Vectors]:
+    files = {key: kept(lesson.facts(), "f32") for key, lesson in lessons.items()}
+    make({files[key]: lesson.train for key, lesson in lessons.items()}, told)
+    return {
+        key: np.frombuffer(files[key].read_bytes(), np.float32).reshape(lesson.basis.shape[::-1])
+        for key, lesson in lessons.items()
+    }
 
 
 def _clients(

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.generator_cache import Quiz, kept, lora_hash, make, say
+from benchmarks.generator_answers import Quiz, lora_hash
 from benchmarks.generator_utility import NORMAL, QUICK, Bench, fairytales
+from benchmarks.kept import kept, make, say
 from benchmarks.personal_clients import Compared, draw, examples_of, fold_of
 from federation.participant.base_models import generator_identity
 from federation.simulation.answers import Asked

@@ -15,7 +15,7 @@ Nothing is drawn at random: the same material gives the same bytes on one machin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,17 +167,9 @@ class _Loss:
         self._projected = self._questions @ basis
         self._start = start
         self._passages = material.passages
-        positives = [material.positives[i] for i in chosen]
-        self._is_positive = np.zeros((len(chosen), len(material.passages)), np.bool_)
-        for row, columns in enumerate(positives):
-            self._is_positive[row, columns] = True
-        self._share = (self._is_positive / self._is_positive.sum(axis=1, keepdims=True)).astype(
-            np.float32
-        )
-        # What somebody marked as wrong counts twice, once as one of many.
-        self._extra = np.zeros_like(self._share)
-        for row, i in enumerate(chosen):
-            self._extra[row, material.negatives[i]] = np.log(2.0)
+        self._answering = _places([np.unique(material.positives[i]) for i in chosen])
+        self._share = 1.0 / np.bincount(self._answering[0], minlength=1)[self._answering[0]]
+        self._marked = _places([material.negatives[i] for i in chosen])
 
     def value(self, weights: Vectors) -> float:
         """Without the strength."""
@@ -191,24 +183,34 @@ class _Loss:
         norms = np.linalg.norm(moved, axis=1, keepdims=True)
         unit = moved / norms
         scores = unit @ self._passages.T / np.float32(TEMPERATURE)
-        against = np.where(self._is_positive, np.float32(-np.inf), scores + self._extra)
+        answering = scores[self._answering]
+        # What somebody marked as wrong counts twice, once as one of many.
+        scores[self._marked] += np.log(2.0)
+        scores[self._answering] = -np.inf
         # The log of the sum over all that does not answer; none at all leaves no loss.
-        top = np.maximum(against.max(axis=1, keepdims=True, initial=-np.inf), -1e30)
-        raised = np.exp(against - top)
-        total = raised.sum(axis=1, keepdims=True)
-        rest = top + np.log(np.maximum(total, np.finfo(np.float32).tiny))
-        gap = np.where(self._is_positive, rest - scores, np.float32(-np.inf))
-        loss = (self._share * np.logaddexp(0.0, gap, dtype=np.float32)).sum()
+        top = np.maximum(scores.max(axis=1, keepdims=True, initial=-np.inf), -1e30)
+        raised = np.exp(scores - top)
+        total = np.maximum(raised.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        rest = (top + np.log(total))[:, 0]
+        gap = rest[self._answering[0]] - answering
+        loss = self._share @ np.logaddexp(0.0, gap)
         # dL/ds of a positive is minus the probability of the rest beside it.
         pull = self._share / (1.0 + np.exp(-gap))
-        push = (
-            pull.sum(axis=1, keepdims=True) * raised / np.maximum(total, np.finfo(np.float32).tiny)
-        )
-        by_unit = (push - pull) @ self._passages / np.float32(TEMPERATURE)
+        pulled = np.bincount(self._answering[0], pull, len(unit))[:, None]
+        push = raised * (pulled / total).astype(np.float32)
+        push[self._answering] = -pull
+        by_unit = push @ self._passages / np.float32(TEMPERATURE)
         by_moved = (by_unit - (by_unit * unit).sum(axis=1, keepdims=True) * unit) / norms
         gradient = (self._projected.T @ by_moved).astype(np.float64)
         value = float(loss) + strength * float(flat @ flat)
         return value, (gradient + 2 * strength * weights).ravel()
+
+
+def _places(columns: Sequence[Rows]) -> tuple[Rows, Rows]:
+    """Row and column of each, where the columns of every row are given."""
+    counts = np.array([own.size for own in columns], np.int64)
+    rows = np.repeat(np.arange(len(columns)), counts)
+    return rows, np.concatenate([np.zeros(0, np.int64), *columns])
 
 
 def _reciprocal_ranks(

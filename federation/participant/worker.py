@@ -202,8 +202,8 @@ class MembershipWorker:
         finally:
             self._polling = False
         if found.listing != self._listing:
-            self._listing = found.listing
             self._refresh_at = min(self._refresh_at, self._settled_at)
+            self._listing = found.listing
         return found.works
 
     def _recover(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from federation.adapter_spec import parameters_from_bytes
-from federation.coordinator import federations
+from federation.coordinator import federations, outbox
 from federation.coordinator import versions as released_versions
 from federation.invitation import Stage
 from federation.participant import worker
@@ -158,8 +158,14 @@ class TestConsent:
             one.service.pause(made, True)
             site.start()
             (driven,) = one.service._workers.values()
+
+            def has_looked() -> bool:
+                with site.authority.database.look() as connection:
+                    listing = outbox.listing_markers(connection)[site.plan.population]
+                return driven._listing == listing and driven._refresh_at > time.monotonic() + 1e6
+
             until(
-                lambda: any(f.trainer for f in driven._federations.values()),
+                lambda: has_looked() and any(f.trainer for f in driven._federations.values()),
                 "but for the pause it would enlist",
             )
             accepting = one.service.consent.policy
