@@ -135,7 +135,9 @@ class MapTrainer:
         drawn = np.random.default_rng(seed)
         for _ in range(terms.local_steps if ordered else 0):
             batch = [ordered[i] for i in sorted(drawn.choice(len(ordered), size, replace=False))]
-            update -= terms.learning_rate / size * self._gradient(batch, start + update)
+            gradient = self._gradient(batch, start + update)
+            gradient *= terms.learning_rate / size
+            update -= gradient
         return update.ravel()
 
     def average_loss(self, examples: Sequence[MapExample], weights: NDArray[np.floating]) -> float:
@@ -163,7 +165,10 @@ class MapTrainer:
         """Summed over the examples, shape (r, d)."""
         starts = range(0, len(examples), _TOGETHER)
         parts = (self._evaluate(examples[i : i + _TOGETHER], weights)[1] for i in starts)
-        return sum(parts, np.zeros_like(weights))
+        total = next(parts) if examples else np.zeros_like(weights)
+        for part in parts:
+            total += part
+        return total
 
     @np.errstate(all="ignore")
     def _evaluate(self, examples: Sequence[MapExample], weights: Reals) -> tuple[float, Reals]:
