@@ -116,7 +116,9 @@ class MembershipWorker:
         self._trials = VersionTrials(tools.adoption, tools.source, self._files)
         self._standing: Standing | None = None
         self._refresh_at = self._settled_at = float("-inf")
-        self._listing = ""
+        self._settle_seconds = 0.0
+        # The marker of what the coordinator lists, as last told and as of the last look.
+        self._listing = self._looked_at = ""
         self._pause = PAUSE_SECONDS
         self.recovered = False
         self.problem: str | None = None
@@ -180,7 +182,9 @@ class MembershipWorker:
     def _step(self) -> None:
         if self._state() is MembershipState.PENDING or not self.recovered:
             self._recover()
-        if time.monotonic() >= self._refresh_at:
+        now = time.monotonic()
+        is_due = self._listing != self._looked_at and now >= self._settled_at
+        if is_due or now >= self._refresh_at:
             self._refresh()
         works = self._poll()
         if self._closing.is_set():
@@ -195,15 +199,15 @@ class MembershipWorker:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     def _poll(self) -> list[Work]:
-        wait = min(POLL_SECONDS, max(0.0, self._refresh_at - time.monotonic()))
+        # Public numbers: what is left until a time of this node's would tell how busy it is.
+        settling = min(POLL_SECONDS, self._settle_seconds)
+        wait = POLL_SECONDS if self._listing == self._looked_at else settling
         self._polling = True
         try:
             found = self._client.work(wait, self._listing)
         finally:
             self._polling = False
-        if found.listing != self._listing:
-            self._refresh_at = min(self._refresh_at, self._settled_at)
-            self._listing = found.listing
+        self._listing = found.listing
         return found.works
 
     def _recover(self) -> None:
@@ -246,8 +250,10 @@ class MembershipWorker:
                     federation.trainer.start()
                 self._trials.attend(federation.plan, federation.versions, listing.promoted)
         now = time.monotonic()
-        self._settled_at = now + SETTLE_SECONDS * len(roster.members)
+        self._settle_seconds = SETTLE_SECONDS * len(roster.members)
+        self._settled_at = now + self._settle_seconds
         self._refresh_at = now + REFRESH_SECONDS
+        self._looked_at = self._listing
 
     def _read_roster(self) -> Roster:
         """The roster, pinned: the population stays, the version never goes back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -137,11 +138,16 @@ def tried(one: Member) -> SharedVersion | None:
 
 def shapes(network: BadNetwork) -> list[tuple[bytes, tuple[tuple[bytes, int], ...], int]]:
     """Every kind of request in the order of the first of each: method and path, the headers with
-    the lengths of their values, and the length of the body."""
+    the lengths of their values, and the length of the body.
+
+    What a poll says of the listing it has seen, and so how long it waits, is the coordinator's own
+    word, which both nodes met at different times.
+    """
     found = []
     for request in list(network.requests):
         head, _, body = request.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
+        first = re.sub(rb"(wait|listing)=[^& ]*", rb"\1", first)
         headers = tuple((name, len(value)) for name, _, value in (x.partition(b":") for x in lines))
         found.append((first, headers, len(body)))
     return list(dict.fromkeys(found))
