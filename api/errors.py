@@ -10,7 +10,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 log = structlog.get_logger()
 
@@ -123,6 +125,23 @@ def install(app: FastAPI) -> None:
         return ApiError(
             500, "internal_error", "the server failed on this request; its log says why"
         ).response()
+
+
+def in_shape(scope: Scope, receive: Receive, send: Send) -> Send:
+    """`send`, but for Starlette's refusal of a body that is too large, which is in plain text."""
+    refused = False
+
+    async def spelled(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start" and message["status"] == 413:
+            refused = Headers(raw=message["headers"]).get("content-type", "").startswith("text/")
+            if refused:
+                error = ApiError(413, "too_large", "the body is too large")
+                await error.response()(scope, receive, send)
+        if not refused:
+            await send(message)
+
+    return spelled
 
 
 def _type(status: int) -> str:

@@ -6,8 +6,9 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
-from api.errors import ErrorBody
+from api.errors import ErrorBody, in_shape
 
 OF_BODIES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 """`api.slow_bodies` and `max_body_size`."""
@@ -16,8 +17,12 @@ UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 class DocumentedAPI(FastAPI):
-    """Where a body is read, 408 and 413 are documented; FastAPI's 422, which `api.errors` answers
-    with 400, is not."""
+    """Where a body is read, 408 and 413 are documented, and of the one shape; FastAPI's 422, which
+    `api.errors` answers with 400, is not."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_http = scope["type"] == "http"
+        await super().__call__(scope, receive, in_shape(scope, receive, send) if is_http else send)
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()

@@ -119,10 +119,15 @@ def test_no_body_is_read_without_a_key(served: Served) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
-def test_only_uploads_may_be_large(owner: httpx.Client) -> None:
+@pytest.mark.parametrize("announced", [True, False])
+def test_only_uploads_may_be_large(owner: httpx.Client, announced: bool) -> None:
     body = b'{"query": "' + b"x" * (3 << 20) + b'"}'
-    refused = owner.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    # Of a body in chunks nobody knows the length before it is there.
+    content = body if announced else iter([body[: 1 << 20], body[1 << 20 :]])
+    refused = owner.post("/v1/search", content=content, headers=headers)
     assert refused.status_code == 413
+    assert refused.json()["error"]["code"] == "too_large"
 
 
 def test_a_bound_owner_reads_no_totals_of_the_node(owner: httpx.Client, served: Served) -> None:

@@ -15,7 +15,7 @@ from storage import staff_keys
 from storage.coordinator_tables import Role
 from tests.coordinators import FEDERATION, POPULATION, Site, site
 from tests.forked import ROOT
-from tests.fuzz.test_http import CHECKS
+from tests.fuzz.test_http import CHECKS, told
 
 CONFIG = """
 [parameters]
@@ -54,7 +54,7 @@ def fuzz(place: Site, folder: Path, bearer: str, paths: str) -> int:
         ],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-20_000:]
+    assert done.returncode == 0, told(done.stdout)
     return place.participants[0].http.get("/ready").status_code
 
 

@@ -154,7 +154,7 @@ def test_other_bodies_are_limited(place: Site) -> None:
     node = place.participants[0]
     large = bytes(2 * 2**20 + 1)
     answer = node.send(FEDERATION, round_id, Stage.ENLISTING, large)
-    assert answer.status_code == 413
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
     assert node.send(FEDERATION, round_id, Stage.ENLISTING, bytes(10_000)).status_code == 400
 
 
