@@ -143,6 +143,7 @@ class _Lesson:
         parts: dict[str, NDArray[Any]] = {
             "passages": own.passages, "questions": own.questions, "folds": own.folds,
             "positives": np.concatenate([np.append(rows, -1) for rows in own.positives]),
+            "negatives": np.concatenate([np.append(rows, -1) for rows in own.negatives]),
             "basis": self.basis, "shared": np.zeros(0) if self.shared is None else self.shared,
         }  # fmt: skip
         return {name: sha256(part.tobytes()).hexdigest() for name, part in parts.items()}

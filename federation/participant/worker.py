@@ -115,8 +115,7 @@ class MembershipWorker:
         self._files = PlanFiles(self._client, tools.home, tools.models)
         self._trials = VersionTrials(tools.adoption, tools.source, self._files)
         self._standing: Standing | None = None
-        self._refresh_at = self._settled_at = float("-inf")
-        self._settle_seconds = 0.0
+        self._refreshed = float("-inf")
         # The marker of what the coordinator lists, as last told and as of the last look.
         self._listing = self._looked_at = ""
         self._pause = PAUSE_SECONDS
@@ -147,7 +146,7 @@ class MembershipWorker:
 
     def refresh(self) -> None:
         """Have the policy and the roster looked at again soon."""
-        self._refresh_at = float("-inf")
+        self._refreshed = float("-inf")
 
     def _run(self) -> None:
         delay = FIRST_RETRY_SECONDS
@@ -182,10 +181,8 @@ class MembershipWorker:
     def _step(self) -> None:
         if self._state() is MembershipState.PENDING or not self.recovered:
             self._recover()
-        now = time.monotonic()
-        is_due = self._listing != self._looked_at and now >= self._settled_at
-        if is_due or now >= self._refresh_at:
-            self._refresh()
+        if time.monotonic() - self._refreshed >= self._between_looks():
+            self._look()
         works = self._poll()
         if self._closing.is_set():
             return
@@ -199,9 +196,8 @@ class MembershipWorker:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     def _poll(self) -> list[Work]:
-        # Public numbers: what is left until a time of this node's would tell how busy it is.
-        settling = min(POLL_SECONDS, self._settle_seconds)
-        wait = POLL_SECONDS if self._listing == self._looked_at else settling
+        # A public number: what is left until the next look would tell how busy this node is.
+        wait = min(POLL_SECONDS, self._between_looks())
         self._polling = True
         try:
             found = self._client.work(wait, self._listing)
@@ -209,6 +205,22 @@ class MembershipWorker:
             self._polling = False
         self._listing = found.listing
         return found.works
+
+    def _between_looks(self) -> float:
+        """Seconds; fewer once the coordinator lists something else."""
+        if self._standing is None or self._listing == self._looked_at:
+            return REFRESH_SECONDS
+        return min(REFRESH_SECONDS, SETTLE_SECONDS * len(self._standing.members))
+
+    def _look(self) -> None:
+        # Noted before: what is asked for meanwhile is looked at again.
+        self._refreshed = time.monotonic()
+        try:
+            self._refresh()
+        except BaseException:
+            self.refresh()
+            raise
+        self._looked_at = self._listing
 
     def _recover(self) -> None:
         """Bring the odometer up to what the coordinator can prove. Before anything else."""
@@ -249,11 +261,6 @@ class MembershipWorker:
                     federation.trainer = Trainer(self._files.task(federation.plan))
                     federation.trainer.start()
                 self._trials.attend(federation.plan, federation.versions, listing.promoted)
-        now = time.monotonic()
-        self._settle_seconds = SETTLE_SECONDS * len(roster.members)
-        self._settled_at = now + self._settle_seconds
-        self._refresh_at = now + REFRESH_SECONDS
-        self._looked_at = self._listing
 
     def _read_roster(self) -> Roster:
         """The roster, pinned: the population stays, the version never goes back."""

@@ -6,7 +6,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ import pysqlite3.dbapi2 as sqlite
 import pytest
 from sqlalchemy import select
 
-from retrieval import erase, feedback, jobs
+from retrieval import jobs
 from retrieval.embedding import Embedder
 from retrieval.library import LibraryError
 from retrieval.parse_worker import ParseWorker
-from storage.database import Database
 from storage.node_tables import Chunk, Document, ItemState, JobState
-from tests.nodes import JOB_SECONDS, Node, files_holding, open_node
-from tests.retrieval.feedback.giving import give
+from tests.nodes import JOB_SECONDS, Node, files_holding, open_node, until
 from tests.retrieval.planted import RARE_LETTERS, Planted
 
 ERASE_SECONDS = 120
@@ -67,13 +65,6 @@ def plant(node: Node, assistant_id: int, planted: Planted, external_id: str | No
 
 def everywhere(node: Node) -> Path:
     return node.home.root.parent
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + JOB_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def until_gone(root: Path, planted: Planted) -> None:
@@ -400,44 +391,3 @@ def test_replacing_alone_promises_nothing_but_leaves_no_row(
             .where(Document.assistant_id == assistant_id)
         ).all()
     assert [tuple(row) for row in rows] == [("a.txt", "new version")]
-
-
-class TestResting:
-    @pytest.fixture
-    def rewritings(self, monkeypatch: pytest.MonkeyPatch) -> list[Database]:
-        """Grows by one with each rewriting of a database, after which one rests for ever."""
-        made: list[Database] = []
-        compact = Database.compact
-
-        def counted(database: Database) -> None:
-            compact(database)
-            made.append(database)
-
-        monkeypatch.setattr(Database, "compact", counted)
-        monkeypatch.setattr(erase, "REST", 1e9)
-        return made
-
-    def test_small_deletions_wait_for_each_other_and_erasures_for_nothing(
-        self, tmp_path: Path, embedder: Embedder, rewritings: list[Database]
-    ) -> None:
-        with open_node(tmp_path / "home", embedder) as node:
-            assistant = node.assistant()
-            documents = node.ingest(assistant, {f"{i}.txt": f"Text {i}.".encode() for i in "abc"})
-            given = [give(node, assistant, None, question=f"zwq{i}?").id for i in range(6)]
-            self._remove(node, assistant, given[0])
-            until(lambda: rewritings and not files_holding(tmp_path, [b"zwq0?"]))
-            before = len(rewritings)
-            for number in given[1:]:
-                self._remove(node, assistant, number)
-                # An eraser that does not rest has found it by then.
-                time.sleep(0.1)
-            assert len(rewritings) == before
-            for done, document in enumerate(documents, 1):
-                job = node.library.erase(assistant, [document], ERASE_SECONDS)
-                assert job.state is JobState.DONE
-                assert len(rewritings) == before + done
-                assert not files_holding(tmp_path, [f"zwq{i}?".encode() for i in range(6)])
-
-    def _remove(self, node: Node, assistant: int, number: int) -> None:
-        with node.database.write() as session:
-            assert feedback.remove(session, assistant, number).removed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,34 @@ def test_what_a_node_fetches_does_not_tell_what_it_serves(
         federations.promote(site.authority, site.plan.federation, 4)
         until(lambda: state(4), "the owner's choice keeps nothing from being fetched")
     assert fetched == [1, 2, 3, 4]
+
+
+def test_a_listing_that_changes_all_the_time_is_not_looked_at_all_the_time(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change has all nodes look, and each look reads a roster of all nodes."""
+    monkeypatch.setattr(worker, "SETTLE_SECONDS", 0.5)
+    looks, roster = [], CoordinatorClient.roster
+
+    def noted(self: CoordinatorClient) -> Any:
+        looks.append(time.monotonic())
+        return roster(self)
+
+    monkeypatch.setattr(CoordinatorClient, "roster", noted)
+    with (
+        learning_site(tmp_path / "coordinator", embedder.identity, others=1, drive=False) as site,
+        member(tmp_path / "node", embedder) as one,
+    ):
+        joined(one, site)
+        site.start()
+        while len(looks) < 5:
+            # Long enough for each to be seen.
+            federations.pause(site.authority, site.plan.federation, "for a test")
+            time.sleep(0.3)
+            federations.resume(site.authority, site.plan.federation)
+            time.sleep(0.3)
+    # Four times what two members ask for; a look begins a moment after the time that counts.
+    assert looks[4] - looks[0] > 4 * 2 * 0.5 - 0.5
 
 
 def test_a_replaced_plan_leaves_no_training_process_behind(
