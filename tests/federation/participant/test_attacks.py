@@ -126,6 +126,8 @@ def test_a_listing_that_changes_all_the_time_is_not_looked_at_all_the_time(
     ):
         joined(one, site)
         site.start()
+        until(training_processes, "it has looked at what was started")
+        looks.clear()
         while len(looks) < 5:
             # Long enough for each to be seen.
             federations.pause(site.authority, site.plan.federation, "for a test")
